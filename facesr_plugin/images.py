@@ -1,0 +1,87 @@
+"""Image files: find, read, write. In memory an image is uint8 RGB, shape (H, W, 3); cv2's BGR stays in this file."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from facesr_plugin.errors import UserError
+
+EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Return the image files below `folder`, subfolders included, hidden ones left out, sorted by relative path.
+
+    Raises:
+        UserError: `folder` is not a folder, or holds no image file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f'{folder}: no such folder')
+    files = sorted(
+        path
+        for path in folder.rglob('*')
+        if path.suffix.lower() in EXTENSIONS
+        and path.is_file()
+        and not any(part.startswith('.') for part in path.relative_to(folder).parts)
+    )
+    if not files:
+        raise UserError(f'{folder}: holds no image ({", ".join(EXTENSIONS)})')
+    return files
+
+
+def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
+    """Decode an image file's bytes to uint8 RGB, shape (H, W, 3); grey is repeated, alpha dropped, 16 bit reduced.
+
+    Args:
+        data: The encoded file, as bytes or a uint8 vector.
+        name: What an error calls it.
+
+    Raises:
+        UserError: The bytes are not an image that OpenCV reads.
+    """
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+    except cv2.error as error:  # e.g. a header that claims more pixels than OpenCV allows
+        raise UserError(f'{name}: cannot be read as an image ({error.err})') from error
+    if image is None:
+        raise UserError(f'{name}: cannot be read as an image (empty, damaged or another file type)')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image file as uint8 RGB, shape (H, W, 3); see `decode_image`.
+
+    Raises:
+        UserError: The file is missing, not readable or not an image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error
+    return decode_image(data, path)
+
+
+def write_image(path: str | Path, image: np.ndarray, params: tuple[int, ...] = ()) -> None:
+    """Write uint8 RGB, shape (H, W, 3), or uint8 grey, shape (H, W); the file type is that of the suffix.
+
+    Args:
+        path: The file; its folder is made.
+        image: The picture.
+        params: cv2's encoder flags, e.g. `(cv2.IMWRITE_JPEG_QUALITY, 95)`.
+
+    Raises:
+        UserError: The suffix is no image type, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in EXTENSIONS:
+        raise UserError(f'{path}: image file name expected ({", ".join(EXTENSIONS)})')
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    _, data = cv2.imencode(path.suffix, bgr, list(params))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error

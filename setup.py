@@ -1,0 +1,35 @@
+"""Packaging of the plugin. The version is static; nothing here imports or runs project code."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name='facesr-plugin',
+    version='0.1.0',
+    description='BasicSR plugin for blind x4 face super-resolution with a dual-forward regularised L1 loss',
+    long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['facesr_plugin', 'facesr_plugin.*']),
+    # BasicSR 1.4.2's setup.py does not run on Python 3.13 (XPixelGroup/BasicSR#749).
+    python_requires='>=3.11,<3.13',
+    install_requires=[
+        'basicsr==1.4.2',
+        'realesrgan==0.3.0',
+        'torch>=2.4',
+        'torchvision>=0.19',
+        'numpy',
+        'opencv-python',
+        'lmdb',
+        'pydantic>=2',
+        'PyYAML',
+        'tqdm',
+        'matplotlib',
+    ],
+    extras_require={
+        'test': ['pytest>=8', 'ruff>=0.9'],
+        # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
+        'faces': ['openvino'],
+    },
+)
