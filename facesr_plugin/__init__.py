@@ -1,0 +1,21 @@
+"""BasicSR plugin for blind x4 face super-resolution: importing it registers the four classes below with BasicSR.
+
+- `archs/`: `FaceSRResNet`, the network.
+- `data/`: `FaceDegradationDataset`, HR faces and their blur kernels, from LMDB or folder.
+- `degradations/`: D and R, an HR batch to an LR batch.
+- `losses/`: `RegularizedL1Loss`, the dual-forward loss, and the schedule of its alpha.
+- `models/`: `AlphaRealESRNetModel`, one training step, validation, history, checkpoints.
+- `options.py`, `train.py`, `test.py`: option files and entry points.
+"""
+
+from facesr_plugin import compat
+
+compat.apply()
+
+from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet  # noqa: E402  (compat first: BasicSR needs it)
+from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset  # noqa: E402
+from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss  # noqa: E402
+from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel  # noqa: E402
+
+__all__ = ['AlphaRealESRNetModel', 'FaceDegradationDataset', 'FaceSRResNet', 'RegularizedL1Loss']
+__version__ = '0.1.0'

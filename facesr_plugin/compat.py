@@ -1,0 +1,39 @@
+"""BasicSR 1.4.2 on today's torch and without CUDA: every repair of an upstream break, each with its issue.
+
+`import facesr_plugin` calls `apply` before anything of BasicSR is imported. Breaks that a subclass or an entry point
+can avoid are avoided there instead (see `models/` and `train.py`).
+"""
+
+import importlib.util
+import sys
+
+
+def apply() -> None:
+    """Make BasicSR 1.4.2 importable and its LMDB reader usable; calling it again changes nothing."""
+    _alias_functional_tensor()
+    _share_lmdb_environments()
+
+
+def _alias_functional_tensor() -> None:
+    """Give `torchvision.transforms.functional_tensor` back: torchvision 0.17 removed it, BasicSR 1.4.2 imports it.
+
+    XPixelGroup/BasicSR#533, #663, #711; mended on its master (#650), never released.
+    """
+    name = 'torchvision.transforms.functional_tensor'
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        from torchvision.transforms import functional
+
+        sys.modules[name] = functional
+
+
+def _share_lmdb_environments() -> None:
+    """Open an LMDB once per process: BasicSR opens it once per data set, and lmdb refuses the second time.
+
+    Training and validation on the same LMDB stop with `lmdb.Error: already open in this process` otherwise. A key that
+    the LMDB lacks becomes an error that names it; stock hands None to the decoder.
+    """
+    from basicsr.utils.file_client import FileClient
+
+    from facesr_plugin.data.image_lmdb import SharedLmdbBackend
+
+    FileClient._backends['lmdb'] = SharedLmdbBackend

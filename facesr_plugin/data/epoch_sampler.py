@@ -1,0 +1,79 @@
+"""The order of samples: a function of seed and epoch that a resumed run can enter anywhere."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+
+class SampleIndex(int):
+    """A data set index that also knows where in the run it stands; to any data set it is a plain `int`.
+
+    Attributes:
+        epoch: Epoch, from 0.
+        seed: What the sample's own randomness is a function of: the run's seed, and how many samples of the run, over
+            all processes, come before it.
+    """
+
+    epoch: int
+    seed: tuple[int, int]
+
+    def __new__(cls, index: int, epoch: int, seed: tuple[int, int]) -> 'SampleIndex':  # noqa: D102  (as the class)
+        self = super().__new__(cls, index)
+        self.epoch, self.seed = epoch, seed
+        return self
+
+    def __reduce__(self) -> tuple:
+        return SampleIndex, (int(self), self.epoch, self.seed)
+
+
+class EpochSampler(Sampler):
+    """BasicSR's `EnlargedSampler`, with the order depending on the seed too, full batches only, and a way to go on.
+
+    An epoch is as long as BasicSR's training loop counts it, ceil(len * ratio / batch) batches: where that is no whole
+    number, the last batch is filled up with samples of another permutation. (Stock drops it but counts it, so a run
+    over a small set can end before `total_iter`.)
+
+    Args:
+        dataset: What is sampled; only its length is used.
+        num_replicas: Processes.
+        rank: This process.
+        ratio: How often an epoch goes through the data set.
+        seed: The order is a function of (seed, epoch).
+        batch_size: Samples a batch and process.
+        start_iter: Iterations already done, for a resumed run.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        num_replicas: int,
+        rank: int,
+        ratio: int = 1,
+        *,
+        seed: int = 0,
+        batch_size: int = 1,
+        start_iter: int = 0,
+    ) -> None:
+        self.dataset_size = len(dataset)
+        self.num_replicas, self.rank, self.ratio = num_replicas, rank, ratio
+        self.seed, self.batch_size, self.start_iter = seed, batch_size, start_iter
+        self.iter_per_epoch = math.ceil(self.dataset_size * ratio / (batch_size * num_replicas))
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch, from 0, the next iteration is over."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.iter_per_epoch * self.batch_size
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        total = len(self) * self.num_replicas
+        generator = np.random.default_rng([self.seed, self.epoch])
+        rounds = math.ceil(total / self.dataset_size)
+        indices = np.concatenate([generator.permutation(self.dataset_size) for _ in range(rounds)])
+        done = max(0, self.start_iter - self.epoch * self.iter_per_epoch) * self.batch_size
+        for offset in range(self.rank + done * self.num_replicas, total, self.num_replicas):
+            yield SampleIndex(int(indices[offset]), self.epoch, (self.seed, self.epoch * total + offset))

@@ -1,0 +1,116 @@
+"""The training set: an HR patch and the blur kernels of its degradation, ready for the device."""
+
+import random
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY
+from pydantic import Field
+from torch.utils.data import Dataset
+
+from facesr_plugin.data.image_source import open_images
+from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
+from facesr_plugin.errors import UserError
+from facesr_plugin.strict import Count, PositiveCount, StrictBlock
+
+
+class IoBackend(StrictBlock):
+    """`io_backend`: where images are read from."""
+
+    type: Literal['lmdb', 'disk'] = Field(description='lmdb: made by scripts/create_lmdb.py; disk: a folder of images')
+
+
+class FaceDegradationOptions(KernelRanges):
+    """`datasets.train` for `FaceDegradationDataset`, loader keys included; the rest are `KernelRanges`."""
+
+    name: str = Field(description='what the log calls it')
+    type: Literal['FaceDegradationDataset']
+    dataroot_gt: str = Field(description='LMDB or folder of HR faces')
+    io_backend: IoBackend
+    gt_size: PositiveCount = Field(512, description='HR patch, px; images of this size are used whole')
+    use_hflip: bool = Field(True, description='flip half of the samples horizontally')
+    use_rot: bool = Field(False, description='rotate by multiples of 90 degrees too')
+
+    num_worker_per_gpu: Count = Field(description='loader processes; 0 loads in the training process')
+    batch_size_per_gpu: PositiveCount = Field(description='images an iteration and process')
+    dataset_enlarge_ratio: PositiveCount = Field(1, description='passes over the set that count as one epoch')
+    use_shuffle: bool = Field(True, description='kept for BasicSR files; the order is always shuffled')
+    prefetch_mode: Literal['cpu', 'cuda'] | None = Field(None, description='cuda: copy batches ahead of time')
+    num_prefetch_queue: PositiveCount = Field(1, description='batches ahead, for prefetch_mode cpu')
+    pin_memory: bool = Field(False, description='needed by prefetch_mode cuda')
+    persistent_workers: bool = Field(False, description='keep the loader processes between epochs')
+
+    phase: Literal['train'] = Field('train', description='set by BasicSR')
+    scale: PositiveCount = Field(4, description='set by BasicSR from the top level')
+
+
+@DATASET_REGISTRY.register()
+class FaceDegradationDataset(Dataset):
+    """HR faces with blur kernels for on-the-fly degradation by `AlphaRealESRNetModel`.
+
+    YAML: `datasets.train: {type: FaceDegradationDataset, dataroot_gt: ..., io_backend: {type: lmdb}, gt_size: 512}`;
+    all keys stand in `FaceDegradationOptions`.
+
+    A sample is a function of (`manual_seed`, position in the run) when the sampler is `EpochSampler`, whatever process
+    loads it; with any other sampler it follows the loader process's own random state.
+
+    A sample holds `gt`, uint8 RGB (3, gt_size, gt_size); `kernel1`, `kernel2` and `sinc_kernel`, float (K, K);
+    `gt_path`; and `epoch`, from 0, if the sampler tells.
+
+    Args:
+        opt: The YAML block as BasicSR hands it over.
+
+    Raises:
+        UserError: A key is unknown or wrong, the images cannot be found, or one is smaller than the patch.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.opt = opt
+        self.options = FaceDegradationOptions.parse(opt, 'datasets.train')
+        if self.options.gt_size % self.options.scale:
+            expected = f'a multiple of the scale {self.options.scale}'
+            raise UserError(f'datasets.train.gt_size: {expected} expected, got {self.options.gt_size}')
+        root = Path(self.options.dataroot_gt).expanduser()
+        self.images = open_images(root, self.options.io_backend.type)
+        for key, (height, width) in zip(self.images.keys, self.images.shapes, strict=True):
+            if min(height, width) < self.options.gt_size:
+                raise UserError(
+                    f'{root}: {key}: at least {self.options.gt_size}x{self.options.gt_size} px expected'
+                    f' (datasets.train.gt_size), got {width}x{height}'
+                )
+
+    def __len__(self) -> int:
+        return len(self.images.keys)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        entropy = getattr(index, 'seed', None)
+        seed = random.getrandbits(32) if entropy is None else int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        python, numpy = random.Random(seed), np.random.RandomState(seed)
+
+        key = self.images.keys[index]
+        patch = self._augment(self.images.read(key), python)
+        names = ('kernel1', 'kernel2', 'sinc_kernel')
+        kernels = map(torch.from_numpy, sample_kernels(self.options, python, numpy))
+        sample = {'gt': torch.from_numpy(patch), **dict(zip(names, kernels, strict=True)), 'gt_path': key}
+        return sample if entropy is None else {**sample, 'epoch': index.epoch}
+
+    def _augment(self, image: np.ndarray, python: random.Random) -> np.ndarray:
+        """Flip, rotate and crop as stock does, in its order of draws: (H, W, 3) -> (3, gt_size, gt_size)."""
+        size = self.options.gt_size
+        hflip = self.options.use_hflip and python.random() < 0.5
+        vflip = self.options.use_rot and python.random() < 0.5
+        transpose = self.options.use_rot and python.random() < 0.5
+        if hflip:
+            image = cv2.flip(image, 1)
+        if vflip:
+            image = cv2.flip(image, 0)
+        if transpose:
+            image = image.transpose(1, 0, 2)
+        height, width = image.shape[:2]
+        if (height, width) != (size, size):
+            top, left = python.randint(0, height - size), python.randint(0, width - size)
+            image = image[top : top + size, left : left + size]
+        return np.ascontiguousarray(image.transpose(2, 0, 1))

@@ -1,0 +1,115 @@
+"""Files of a run: written whole or not at all, read without running code, refused in one line if they do not fit."""
+
+import contextlib
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facesr_plugin.errors import UserError
+
+
+def replace_file(path: str | Path, data: bytes | memoryview) -> None:
+    """Write `data` to a temporary file beside `path`, sync it, and rename it over `path`.
+
+    Whatever happens meanwhile, `path` holds its old content or its new one.
+
+    Raises:
+        OSError: The file cannot be written, e.g. the disk is full; `path` is as it was, the temporary file is gone.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with open(temporary, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def save(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Save `content` as `torch.save` does, whole or not at all; see `replace_file`."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    replace_file(path, buffer.getbuffer())
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint or training state onto the CPU; nothing stored in it is run.
+
+    Raises:
+        UserError: The file is missing, damaged, or holds more than tensors and plain values.
+    """
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror or error}') from error
+    except pickle.UnpicklingError as error:
+        raise UserError(f'{path}: a checkpoint of tensors expected, it holds something else or is damaged') from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise UserError(f'{path}: damaged, or no checkpoint') from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: a checkpoint with "params" expected, got {type(content).__name__}')
+    return content
+
+
+def load_weights(path: str | Path, key: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
+    """Load a network's state dict from a BasicSR checkpoint or from a bare state dict.
+
+    Args:
+        path: A `.pth`.
+        key: `params` or `params_ema`; None takes the better one by the validation PSNR stored beside them, or else
+            `params_ema` where there is one.
+
+    Returns:
+        The state dict, and which key it stood under ('' for a bare one).
+
+    Raises:
+        UserError: As `load`, or the file has no such key.
+    """
+    content = load(path)
+    if all(isinstance(value, torch.Tensor) for value in content.values()):
+        weights, key = content, ''
+    else:
+        if key is None:
+            psnr = content.get('psnr', {})
+            found = [name for name in ('params_ema', 'params') if name in content]
+            key = max(found, key=lambda name: psnr.get(name, float('-inf')), default='params')
+        if key not in content:
+            raise UserError(f'{path}: key {key!r} expected, found {", ".join(map(str, content)) or "nothing"}')
+        weights = content[key]
+    return {name.removeprefix('module.'): value for name, value in weights.items()}, key
+
+
+def check_fit(path: str | Path, weights: Mapping[str, torch.Tensor], net: torch.nn.Module) -> None:
+    """Compare a state dict with a network.
+
+    Raises:
+        UserError: Names or shapes differ; the line says how, with the first of each.
+    """
+    expected = net.state_dict()
+    problems = []
+    for what, names in (('lacks', expected.keys() - weights.keys()), ('has unknown', weights.keys() - expected.keys())):
+        if names:
+            more = f' and {len(names) - 1} more' if len(names) > 1 else ''
+            problems.append(f'{what} {min(names)}{more}')
+    for name in expected.keys() & weights.keys():
+        if expected[name].shape != weights[name].shape:
+            problems.append(f'{name} is {tuple(weights[name].shape)}, {tuple(expected[name].shape)} expected')
+            break
+    if problems:
+        raise UserError(f'{path}: weights that fit network_g ({type(net).__name__}) expected: {"; ".join(problems)}')

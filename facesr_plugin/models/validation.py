@@ -1,0 +1,133 @@
+"""Validation: the network on LR-HR pairs, beside what plain enlarging scores on the same pairs."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.utils import tensor2img
+from torch.nn import functional as F
+
+from facesr_plugin.errors import UserError
+
+# PSNR = 10 log10(255^2 / MSE) over RGB, 8 bits, no border cropped: the definition all numbers of this project use.
+STANDARD_METRICS = {
+    'psnr': {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_channel': False},
+    'ssim': {'type': 'calculate_ssim', 'crop_border': 0, 'test_y_channel': False},
+}
+BASELINES = ('bilinear', 'bicubic')
+COLLAPSED_BELOW = 0.5
+
+
+@dataclass
+class Scores:
+    """Averages over a validation set.
+
+    Attributes:
+        metrics: By name, e.g. `psnr` in dB.
+        loss: Mean absolute error of the unrounded output, images in [0, 1].
+        residual: Mean distance between the output and bilinear upsampling, 8-bit grey levels.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    loss: float = 0.0
+    residual: float = 0.0
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the network does no more than enlarge bilinearly: less than half a grey level beside it."""
+        return self.residual < COLLAPSED_BELOW
+
+
+def enlarge(lq: torch.Tensor, scale: int, mode: str) -> torch.Tensor:
+    """Enlarge (B, C, h, w) `scale` times; `bilinear` is the network's own global skip."""
+    return F.interpolate(lq, scale_factor=scale, mode=mode, align_corners=False)
+
+
+def check_pair(lq: torch.Tensor, gt: torch.Tensor, scale: int, name: str) -> None:
+    """Check that the HR image is `scale` times the LR image.
+
+    Raises:
+        UserError: It is not; the line names the LR file.
+    """
+    height, width = lq.shape[2] * scale, lq.shape[3] * scale
+    if gt.shape[2:] != (height, width):
+        found = f'{gt.shape[3]}x{gt.shape[2]}'
+        raise UserError(f'{name}: HR of {width}x{height} px expected ({scale} times the LR), got {found}')
+
+
+def evaluate(
+    networks: dict[str, Callable[[torch.Tensor], torch.Tensor]],
+    pairs: Iterable[dict[str, Any]],
+    scale: int,
+    metrics: dict[str, dict[str, Any]],
+    device: torch.device,
+    on_image: Callable[[str, str, np.ndarray], None] | None = None,
+) -> dict[str, Scores]:
+    """Run networks over a validation set.
+
+    Args:
+        networks: By name; each maps RGB (1, 3, h, w) in [0, 1] to (1, 3, H, W).
+        pairs: Batches of one with `lq`, `lq_path` and, unless nothing is to be measured, `gt`.
+        scale: H / h.
+        metrics: BasicSR metric options by name, computed on 8-bit images.
+        device: Where the networks are.
+        on_image: Called with network name, LR path and the 8-bit BGR result (H, W, 3).
+
+    Returns:
+        Each network's averages; without `gt` their metrics are empty.
+
+    Raises:
+        UserError: A pair's sizes do not match.
+    """
+    scores = {name: Scores() for name in networks}
+    count = 0
+    for pair in pairs:
+        lq = pair['lq'].to(device)
+        gt = pair['gt'].to(device) if 'gt' in pair else None
+        path = pair['lq_path'][0]
+        if gt is not None:
+            check_pair(lq, gt, scale, path)
+        count += 1
+        base = enlarge(lq, scale, 'bilinear')
+        for name, net in networks.items():
+            out = net(lq)
+            image = tensor2img(out)
+            if on_image:
+                on_image(name, path, image)
+            score = scores[name]
+            score.residual += (out - base).abs().mean().item() * 255
+            if gt is not None:
+                score.loss += F.l1_loss(out, gt).item()
+                data = {'img': image, 'img2': tensor2img(gt)}
+                for metric, options in metrics.items():
+                    score.metrics[metric] = score.metrics.get(metric, 0.0) + float(calculate_metric(data, options))
+    if not count:
+        raise UserError('validation set: at least one pair expected, got none')
+    for score in scores.values():
+        score.residual /= count
+        score.loss /= count
+        score.metrics = {metric: total / count for metric, total in score.metrics.items()}
+    return scores
+
+
+def evaluate_baselines(pairs: Iterable[dict[str, Any]], scale: int, psnr: dict[str, Any]) -> dict[str, float]:
+    """Return the PSNR of plain enlarging by each of `BASELINES` over a validation set, dB.
+
+    Args:
+        pairs: As in `evaluate`, with `gt`.
+        scale: HR size / LR size.
+        psnr: The metric's options.
+    """
+    totals = dict.fromkeys(BASELINES, 0.0)
+    count = 0
+    for pair in pairs:
+        check_pair(pair['lq'], pair['gt'], scale, pair['lq_path'][0])
+        gt = tensor2img(pair['gt'])
+        for mode in BASELINES:
+            data = {'img': tensor2img(enlarge(pair['lq'], scale, mode)), 'img2': gt}
+            totals[mode] += float(calculate_metric(data, psnr))
+        count += 1
+    return {mode: total / count for mode, total in totals.items()}

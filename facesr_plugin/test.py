@@ -1,0 +1,38 @@
+"""Test: `python facesr_plugin/test.py -opt options/test.yml`; the same numbers as stock `basicsr/test.py`.
+
+BasicSR's own `test_pipeline` does the work, with the current folder as root and checked options.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run as a script: import the package of this checkout, not its parts by their bare names
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and registers the plugin)
+
+# isort: split
+from basicsr import test as pipeline
+
+from facesr_plugin.errors import run_command
+from facesr_plugin.options import parse_options
+
+
+def main() -> None:
+    """Test as the command line says."""
+
+    def parse(root_path: str, is_train: bool) -> tuple[dict[str, Any], Any]:
+        opt, args = parse_options(root_path, is_train)
+        if opt['val'].get('metrics') and not all(block.get('dataroot_gt') for block in opt['datasets'].values()):
+            print('val.metrics: a data set has no dataroot_gt (HR images), so no metric is computed')
+            opt['val']['metrics'] = None
+        opt['val'].setdefault('suffix', None)
+        return opt, args
+
+    pipeline.parse_options = parse
+    pipeline.test_pipeline(str(Path.cwd()))
+
+
+if __name__ == '__main__':
+    run_command(main)
