@@ -2,6 +2,7 @@
 # PYTHON chooses the interpreter: make test PYTHON=/opt/python3.12/bin/python3
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do command -v $$p >/dev/null && \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' && echo $$p && break; done)
+export PYTHONUNBUFFERED = 1
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -37,23 +38,39 @@ format: $(READY)
 
 # ---------------------------------------------------------------------------- demo
 FACES := tests/data/faces
-demo/val_lr.lmdb: $(READY)
+DATA := demo/.ready
+
+# 24 of the sample faces to train on; 8 others and their degraded LR images to validate on.
+$(DATA): $(READY) scripts/create_lmdb.py scripts/degrade.py
 	rm -rf demo
-	$(BIN)/python scripts/demo_data.py $(FACES) demo
+	mkdir -p demo/train demo/val
+	cp $(FACES)/face_3_0000[01]?.jpg $(FACES)/face_3_00002[0-3].jpg demo/train
+	cp $(FACES)/face_3_00002[4-9].jpg $(FACES)/face_3_00003?.jpg demo/val
+	$(BIN)/python scripts/degrade.py -i demo/val -o demo/val_lr --seed 1
+	$(BIN)/python scripts/create_lmdb.py --hr demo/train demo/train_hr.lmdb
+	$(BIN)/python scripts/create_lmdb.py --hr demo/val demo/val_hr.lmdb --lr demo/val_lr demo/val_lr.lmdb
+	touch $@
 
-define train_and_test
-	$(BIN)/python facesr_plugin/train.py -opt options/demo_$(1).yml
-endef
-
-demo: demo/val_lr.lmdb
-	$(call train_and_test,exp1)
+demo: $(DATA)
+	$(BIN)/python facesr_plugin/train.py -opt options/demo_exp1.yml
 	$(BIN)/python basicsr/test.py -opt options/demo_test.yml
-	$(BIN)/python scripts/demo_pictures.py demo_exp1
+	$(BIN)/python scripts/plot_curves.py experiments/demo_exp1 -o experiments/demo_exp1/figures
+	$(BIN)/python scripts/degrade.py -i demo/val --preview experiments/demo_exp1/figures/degradation.png
+	$(BIN)/python scripts/compare.py --lr demo/val_lr.lmdb --hr demo/val_hr.lmdb \
+	  --weights 'experiment 1=experiments/demo_exp1/models/net_g_best.pth' -o experiments/demo_exp1/figures/comparison.png
+	@echo 'Weights: experiments/demo_exp1/models/net_g_best.pth'
+	@echo 'History: experiments/demo_exp1/history.csv'
+	@echo 'Figures: experiments/demo_exp1/figures/'
+	@echo 'Test by stock BasicSR: results/test_demo_exp1/'
 
-experiments: demo/val_lr.lmdb
-	$(call train_and_test,exp1)
-	$(call train_and_test,exp2)
-	$(BIN)/python scripts/demo_pictures.py demo_exp1 demo_exp2
+experiments: $(DATA)
+	$(BIN)/python facesr_plugin/train.py -opt options/demo_exp1.yml
+	$(BIN)/python facesr_plugin/train.py -opt options/demo_exp2.yml
+	$(BIN)/python scripts/plot_curves.py experiments/demo_exp1 experiments/demo_exp2 -o experiments/figures
+	$(BIN)/python scripts/compare.py --lr demo/val_lr.lmdb --hr demo/val_hr.lmdb \
+	  --weights 'experiment 1=experiments/demo_exp1/models/net_g_best.pth' \
+	  --weights 'experiment 2=experiments/demo_exp2/models/net_g_best.pth' -o experiments/figures/comparison.png
+	@echo 'Figures: experiments/figures/'
 
 clean:
 	rm -rf .venv build *.egg-info basicsr demo .pytest_cache .ruff_cache

@@ -49,9 +49,7 @@ def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path =
     """
     for name in ('conv_first.weight', 'upconv1.weight'):
         if name not in weights or weights[name].ndim != 4:
-            raise UserError(
-                f'{path}: weights of a FaceSRResNet (SRResNet without batch norm) expected, no {name} found'
-            )
+            raise UserError(f'{path}: weights of a FaceSRResNet (SRResNet without batch norm) expected, no {name}')
     num_feat, channels = weights['conv_first.weight'].shape[:2]
     if channels != 3:
         raise UserError(f'{path}: a network for RGB expected, got one for {channels} channels')

@@ -82,6 +82,8 @@ def write_lmdbs(
             raise UserError(f'{path}: a name that ends in .lmdb expected')
         if path.exists():
             raise UserError(f'{path}: exists already; remove it or choose another name')
+        if list(paths).count(path) > 1:
+            raise UserError(f'{path}: is to be made twice; give each LMDB its own name')
     parts = [path.with_name(f'.{path.name}.{os.getpid()}') for path in paths]
     try:
         for part in parts:

@@ -1,0 +1,1 @@
+import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable)

@@ -1,0 +1,65 @@
+import cv2
+import numpy as np
+import pytest
+
+from facesr_plugin.errors import UserError
+from facesr_plugin.images import list_images, read_image, write_image
+
+RED = np.broadcast_to(np.array([255, 0, 0], np.uint8), (4, 6, 3))
+
+
+def test_round_trip_is_rgb(tmp_path):
+    write_image(tmp_path / 'a.png', RED)
+    assert np.array_equal(read_image(tmp_path / 'a.png'), RED)
+    assert cv2.imread(str(tmp_path / 'a.png'))[0, 0].tolist() == [0, 0, 255]  # cv2 reads BGR
+
+
+def test_list_is_sorted_recursive_and_leaves_out_hidden(tmp_path):
+    for name in ('b.png', 'a.jpg', 'sub/c.PNG', '.hidden.png', '.folder/d.png', 'note.txt'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b'')
+    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ['a.jpg', 'b.png', 'sub/c.PNG']
+
+
+@pytest.mark.parametrize(
+    ('array', 'expected'),
+    [
+        (np.full((2, 2), 7, np.uint8), [7, 7, 7]),
+        (np.full((2, 2, 4), (1, 2, 3, 9), np.uint8), [3, 2, 1]),
+        (np.full((2, 2, 3), (256, 512, 768), np.uint16), [3, 2, 1]),
+    ],
+    ids=['grey', 'alpha', '16 bit'],
+)
+def test_other_pixel_types_become_8_bit_rgb(tmp_path, array, expected):
+    cv2.imwrite(str(tmp_path / 'a.png'), array)
+    image = read_image(tmp_path / 'a.png')
+    assert image.dtype == np.uint8
+    assert image[0, 0].tolist() == expected
+
+
+def test_non_ascii_names(tmp_path):
+    path = tmp_path / 'größe 面.png'
+    write_image(path, RED)
+    assert np.array_equal(read_image(path), RED)
+
+
+@pytest.mark.parametrize('content', [b'', b'text, no picture', b'\x89PNG\r\n\x1a\n'])
+def test_no_image(tmp_path, content):
+    path = tmp_path / 'a.png'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r'a\.png: cannot be read as an image'):
+        read_image(path)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(UserError, match=r'a\.png: No such file'):
+        read_image(tmp_path / 'a.png')
+    with pytest.raises(UserError, match='none: no such folder'):
+        list_images(tmp_path / 'none')
+    with pytest.raises(UserError, match='holds no image'):
+        list_images(tmp_path)
+
+
+def test_unknown_suffix(tmp_path):
+    with pytest.raises(UserError, match=r'a\.xyz: image file name expected'):
+        write_image(tmp_path / 'a.xyz', RED)
