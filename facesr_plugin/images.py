@@ -74,10 +74,13 @@ def write_image(path: str | Path, image: np.ndarray, params: tuple[int, ...] = (
 
     Raises:
         UserError: The suffix is no image type, or the file cannot be written.
+        ValueError: The array has another type or shape.
     """
     path = Path(path)
     if path.suffix.lower() not in EXTENSIONS:
         raise UserError(f'{path}: image file name expected ({", ".join(EXTENSIONS)})')
+    if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)):
+        raise ValueError(f'uint8 (H, W) or (H, W, 3) expected, got {image.dtype} {image.shape}')
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     _, data = cv2.imencode(path.suffix, bgr, list(params))
     try:

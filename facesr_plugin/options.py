@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions, IoBackend
 from facesr_plugin.data.image_source import check_pairs
-from facesr_plugin.degradations import DegradationRanges
+from facesr_plugin.degradations import DegradationRanges, smallest_side
 from facesr_plugin.errors import UserError
 from facesr_plugin.models import checkpoint
 from facesr_plugin.strict import Count, PositiveCount, Probability, StrictBlock
@@ -87,6 +87,7 @@ class OptimizerOptions(StrictBlock):
     weight_decay: Annotated[float, Field(ge=0)] = Field(0, description='Adam: L2 in the gradient; AdamW: decoupled')
     betas: list[Probability] = Field([0.9, 0.999], description='decay of the moment estimates')
     eps: PositiveNumber = Field(1e-8, description='added to the denominator')
+    fused: bool | None = Field(None, description='update all parameters in one kernel; default: on CPU and CUDA')
 
 
 class SchedulerOptions(StrictBlock):
@@ -143,6 +144,11 @@ class TrainOptions(StrictBlock):
 
     total_iter: PositiveCount = Field(description='iterations of the run')
     warmup_iter: int = Field(-1, description='iterations of linear warm-up; -1: none')
+    precision: Literal['fp32', 'bf16', 'fp16'] | None = Field(
+        None, description='of the network; default: bf16 where the device computes it natively, else fp32'
+    )
+    channels_last: bool = Field(True, description='memory layout of the network')
+    compile: bool = Field(False, description='torch.compile the network')
     ema_decay: Probability = Field(0, description='decay of the moving average of the weights; 0: none')
     optim_g: OptimizerOptions
     scheduler: SchedulerOptions
@@ -379,13 +385,18 @@ def _check_sizes(run: RunOptions, is_train: bool) -> None:
         raise UserError(f'network_g.upscale: {run.scale} expected, as scale, got {upscale}')
     if not is_train:
         return
-    size = run.datasets['train'].get('gt_size', 512)
+    if run.datasets['train'].get('type') != 'FaceDegradationDataset':
+        return
+    train = FaceDegradationOptions.parse(run.datasets['train'])
+    size, batch = train.gt_size, train.batch_size_per_gpu
     for key, value in (('datasets.train.gt_size', size), ('gt_size', run.gt_size or run.scale)):
         if value % run.scale:
             raise UserError(f'{key}: a multiple of the scale {run.scale} expected, got {value}')
+    least = smallest_side(run, train, run.scale)
+    if size < least:
+        raise UserError(f'datasets.train.gt_size: at least {least} expected with these resize ranges, got {size}')
     if run.gt_size and run.gt_size > size:
         raise UserError(f'gt_size: at most datasets.train.gt_size = {size} expected, got {run.gt_size}')
-    batch = run.datasets['train'].get('batch_size_per_gpu', 1)
     if 0 < run.queue_size < batch:
         raise UserError(f'queue_size: 0 or at least the batch size {batch} expected, got {run.queue_size}')
 

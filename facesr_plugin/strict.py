@@ -102,6 +102,13 @@ def _probabilities(values: list[float]) -> list[float]:
     return values
 
 
+def positive(values: list[float]) -> list[float]:
+    """Validate that a range starts above 0."""
+    if values[0] <= 0:
+        raise ValueError('expected numbers above 0')
+    return values
+
+
 def _whole(value: Any) -> Any:
     """Take `!!float 5e3` for 5000, as BasicSR's own option files write large numbers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

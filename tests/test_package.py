@@ -24,7 +24,8 @@ class Unpatch(importlib.abc.MetaPathFinder):
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         class Loader(importlib.machinery.SourceFileLoader):
             def get_data(self, path):
-                return super().get_data(path).replace(b'transforms.functional import rgb', b'transforms.functional_tensor import rgb')
+                data = super().get_data(path)
+                return data.replace(b'transforms.functional import', b'transforms.functional_tensor import')
             def get_code(self, fullname):
                 return self.source_to_code(self.get_data(self.path), self.path)
         spec.loader = Loader(name, spec.origin)

@@ -1,7 +1,9 @@
 """The generator network S: SRResNet without batch norm, 20 residual blocks deep."""
 
+import torch
 from basicsr.archs.srresnet_arch import MSRResNet
 from basicsr.utils.registry import ARCH_REGISTRY
+from torch.nn import functional as F
 
 
 @ARCH_REGISTRY.register()
@@ -28,7 +30,6 @@ class FaceSRResNet(MSRResNet):
         ValueError: `upscale` is not 2, 3 or 4, or the channel numbers differ.
 
     Example:
-        >>> import torch
         >>> net = FaceSRResNet(num_block=1, num_feat=4)
         >>> net(torch.zeros(2, 3, 16, 12)).shape
         torch.Size([2, 3, 64, 48])
@@ -42,3 +43,12 @@ class FaceSRResNet(MSRResNet):
         if num_in_ch != num_out_ch:
             raise ValueError(f'num_out_ch: {num_in_ch} expected (= num_in_ch, for the global skip), got {num_out_ch}')
         super().__init__(num_in_ch, num_out_ch, num_feat, num_block, upscale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute what `MSRResNet` does; under autocast the input is added in its own precision, not rounded first."""
+        out = self.body(self.lrelu(self.conv_first(x)))
+        out = self.lrelu(self.pixel_shuffle(self.upconv1(out)))
+        if self.upscale == 4:
+            out = self.lrelu(self.pixel_shuffle(self.upconv2(out)))
+        out = self.conv_last(self.lrelu(self.conv_hr(out)))
+        return out + F.interpolate(x, scale_factor=self.upscale, mode='bilinear', align_corners=False)

@@ -78,6 +78,6 @@ def _header_shape(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             width, height = image.size
             rotated = image.getexif().get(0x0112, 1) >= 5
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f'{path}: cannot be read as an image ({error})') from error
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise UserError(f'{path}: cannot be read as an image (empty, damaged or another file type)') from error
     return (width, height) if rotated else (height, width)

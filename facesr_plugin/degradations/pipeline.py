@@ -1,19 +1,22 @@
 """D, the second-order degradation of Real-ESRGAN, and R, the plain resize: a batch of HR images to LR images."""
 
+import math
 from typing import Annotated
 
 import torch
 from annotated_types import Len
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch.nn import functional as F
 
 from facesr_plugin.degradations.blur import filter_batch
 from facesr_plugin.degradations.jpeg import jpeg
+from facesr_plugin.degradations.kernels import KernelRanges
 from facesr_plugin.degradations.noise import add_gaussian_noise, add_poisson_noise
 from facesr_plugin.degradations.streams import RandomStreams
-from facesr_plugin.strict import Probabilities, Probability, Range, StrictBlock
+from facesr_plugin.strict import Probabilities, Probability, Range, StrictBlock, positive
 
 _MODES = ['area', 'bilinear', 'bicubic']
+ResizeRange = Annotated[Range, AfterValidator(positive)]
 ResizeProbabilities = Annotated[Probabilities, Len(3, 3)]
 
 
@@ -21,7 +24,7 @@ class DegradationRanges(StrictBlock):
     """What a batch's degradation is drawn from; names and defaults are those of `train_realesrnet_x4plus.yml`."""
 
     resize_prob: ResizeProbabilities = Field([0.2, 0.7, 0.1], description='first resize: chances of up, down, keep')
-    resize_range: Range = Field([0.15, 1.5], description='first resize: smallest and largest scale factor')
+    resize_range: ResizeRange = Field([0.15, 1.5], description='first resize: smallest and largest scale factor')
     gaussian_noise_prob: Probability = Field(0.5, description='first noise: probability of Gaussian, else Poisson')
     noise_range: Range = Field([1, 30], description='first Gaussian noise: standard deviation, 8-bit grey levels')
     poisson_scale_range: Range = Field([0.05, 3], description='first Poisson noise: strength')
@@ -30,7 +33,7 @@ class DegradationRanges(StrictBlock):
 
     second_blur_prob: Probability = Field(0.8, description='probability of the second blur')
     resize_prob2: ResizeProbabilities = Field([0.3, 0.4, 0.3], description='as above, for the second resize')
-    resize_range2: Range = Field([0.3, 1.2], description='as above, relative to the LR size')
+    resize_range2: ResizeRange = Field([0.3, 1.2], description='as above, relative to the LR size')
     gaussian_noise_prob2: Probability = Field(0.5, description='as above, for the second noise')
     noise_range2: Range = Field([1, 25], description='as above, for the second noise')
     poisson_scale_range2: Range = Field([0.05, 2.5], description='as above, for the second noise')
@@ -100,6 +103,20 @@ def degrade(
     if sinc_first:
         out = jpeg(out.clamp_(0, 1), _draw_quality(len(out), ranges.jpeg_range2, streams))
     return (out * 255).round_().clamp_(0, 255).div_(255)
+
+
+def smallest_side(ranges: DegradationRanges, kernels: KernelRanges, scale: int) -> int:
+    """Return the least side of an HR image, px, that no draw shrinks below what the filters' reflected borders need.
+
+    The second blur meets the image after the first resize, the final sinc filter at the LR size.
+
+    Example:
+        >>> smallest_side(DegradationRanges(), KernelRanges(), 4)  # a 21 px kernel needs 11 px; 11 / 0.15
+        74
+    """
+    lowest = min(1, ranges.resize_range[0])
+    second, last = kernels.blur_kernel_size2 // 2 + 1, kernels.blur_kernel_size // 2 + 1
+    return math.ceil(max(second / lowest, last * scale))
 
 
 def resize_clean(gt: torch.Tensor, scale: int, mode: str = 'bicubic') -> torch.Tensor:

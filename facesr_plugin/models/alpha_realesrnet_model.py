@@ -23,6 +23,7 @@ from facesr_plugin.losses.alpha_schedule import AlphaSchedule
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
 from facesr_plugin.models import checkpoint, dual_forward
 from facesr_plugin.models.averages import Averages
+from facesr_plugin.models.execution import Execution
 from facesr_plugin.models.history import History
 from facesr_plugin.models.pair_pool import PairPool
 from facesr_plugin.models.validation import STANDARD_METRICS, Scores, evaluate, evaluate_baselines
@@ -48,6 +49,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.ranges = DegradationRanges.pick(opt)
         self.baselines: dict[str, dict[str, float]] = {}
+        device = torch.device('cuda' if opt['num_gpu'] else 'cpu')
+        self.execution = Execution.from_options(opt.get('train') or {}, device)
         # Not RealESRNetModel's: that one puts JPEG and sharpening modules on CUDA, which this model does not use.
         super(RealESRNetModel, self).__init__(opt)
 
@@ -67,19 +70,25 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.best: dict[str, dict[str, float]] = {}
         self.validated: dict[str, int] = {}
         self.state_due: int | None = None
+        self.scaler = self.execution.scaler()
         super().init_training_settings()
+        get_root_logger().info(
+            f'Running in {self.execution.precision}, channels_last: {self.execution.channels_last},'
+            f' compile: {self.execution.compile}, on {self.device.type}.'
+        )
         if isinstance(self.cri_pix, RegularizedL1Loss) != ('alpha_opt' in opt['train']):
             raise UserError('train.alpha_opt: expected with pixel_opt type RegularizedL1Loss, and only with it')
         self.alpha_schedule = AlphaSchedule(**opt['train']['alpha_opt']) if 'alpha_opt' in opt['train'] else None
 
     def get_optimizer(self, optim_type: str, params: list, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
-        """Know AdamW besides BasicSR's Adam."""
+        """Know AdamW besides BasicSR's Adam, and update all parameters in one kernel unless told not to."""
         if optim_type not in OPTIMIZERS:
             raise UserError(f'train.optim_g.type: one of {", ".join(OPTIMIZERS)} expected, got {optim_type!r}')
-        return OPTIMIZERS[optim_type](params, lr, **kwargs)
+        return OPTIMIZERS[optim_type](params, lr, **{'fused': self.device.type in ('cpu', 'cuda'), **kwargs})
 
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
-        """Wrap for several processes on the CPU too, where DDP takes no device numbers."""
+        """Prepare the network as `train` says; wrap it on the CPU too, where DDP takes no device numbers."""
+        self.execution.prepare(net)
         if self.opt['dist'] and self.device.type == 'cpu':
             return DistributedDataParallel(net.to(self.device))
         return super().model_to_device(net)
@@ -146,33 +155,44 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.current_iter = current_iter
         self.optimizer_g.zero_grad(set_to_none=True)
         step = self._forward_backward()
-        self.optimizer_g.step()
+        self.scaler.step(self.optimizer_g)
+        self.scaler.update()
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         self._record(step)
 
+    @torch.no_grad()
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Move the averaged weights towards the current ones, all in one call."""
+        torch._foreach_lerp_(
+            list(self.net_g_ema.parameters()), list(self.get_bare_model(self.net_g).parameters()), 1 - decay
+        )
+
     def _forward_backward(self) -> dual_forward.Step:
         alpha = self.alpha
         if alpha is None:
-            return dual_forward.plain(self.net_g, self.lq, self.gt, self.cri_pix, torch.Tensor.backward)
-        backward = self._weighted_backward
+            return dual_forward.plain(self._run, self.lq, self.gt, self.cri_pix, self._backward)
         if alpha == 0:  # nothing of the clean branch is left
-            return dual_forward.plain(self.net_g, self.lq, self.gt, F.l1_loss, backward)
+            return dual_forward.plain(self._run, self.lq, self.gt, F.l1_loss, self._backward)
         clean_lq = resize_clean(self.gt, self.opt['scale'], self.cri_pix.clean_mode)
-        batch = (self.net_g, self.lq, clean_lq, self.gt)
+        batch = (self._run, self.lq, clean_lq, self.gt)
         match self.cri_pix.forward_mode:
             case 'concat':
-                return dual_forward.concat(*batch, alpha, backward)
+                return dual_forward.concat(*batch, alpha, self._backward)
             case 'sequential':
                 no_sync = {'no_sync': self.net_g.no_sync} if isinstance(self.net_g, DistributedDataParallel) else {}
-                return dual_forward.sequential(*batch, alpha, backward, **no_sync)
+                return dual_forward.sequential(*batch, alpha, self._backward, **no_sync)
             case 'sampled':
                 take_clean = torch.rand(len(self.lq), generator=self.streams.torch) < alpha
-                return dual_forward.sampled(*batch, take_clean, backward)
+                return dual_forward.sampled(*batch, take_clean, self._backward)
         raise AssertionError(self.cri_pix.forward_mode)
 
-    def _weighted_backward(self, loss: torch.Tensor) -> None:
-        (self.cri_pix.loss_weight * loss).backward()
+    def _run(self, lq: torch.Tensor) -> torch.Tensor:
+        return self.execution.run(self.net_g, lq)
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        weight = self.cri_pix.loss_weight if isinstance(self.cri_pix, RegularizedL1Loss) else 1.0
+        self.scaler.scale(weight * loss).backward()
 
     def _record(self, step: dual_forward.Step) -> None:
         """Add a step's values to the averages of the next log line and of the next history row."""
@@ -223,9 +243,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
 
         self.net_g.eval()
         try:
-            scores = evaluate(
-                networks, pairs, self.opt['scale'], metrics, self.device, write if save_img else None
-            )
+            scores = evaluate(networks, pairs, self.opt['scale'], metrics, self.device, write if save_img else None)
         finally:
             self.net_g.train(self.is_train)
         if not scores['params'].metrics:
@@ -245,9 +263,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
             return osp.join(folder, name, f'{name}_{current_iter}.png')
         return osp.join(folder, dataset, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
 
-    def _report(
-        self, dataset: str, current_iter: int | str, scores: dict[str, Scores], tb_logger: Any
-    ) -> None:
+    def _report(self, dataset: str, current_iter: int | str, scores: dict[str, Scores], tb_logger: Any) -> None:
         """Log each network's scores beside the baselines, and warn where it is no more than one of them."""
         baselines = self.baselines[dataset]
         lines = [f'Validation {dataset}, {f"iter {current_iter:,}" if self.is_train else current_iter}:']
@@ -355,6 +371,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
             'facesr': {
                 'streams': self.streams.state_dict(),
                 'pool': self.pool.state_dict() if self.pool else None,
+                'scaler': self.scaler.state_dict(),
                 'row_averages': self.row_averages.state_dict(),
                 'history': self.history.rows,
                 'best': self.best,
@@ -374,6 +391,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.streams.load_state_dict(own['streams'])
         if self.pool:
             self.pool.load_state_dict(own['pool'], self.device)
+        self.scaler.load_state_dict(own['scaler'])
         self.row_averages.load_state_dict(own['row_averages'], self.device)
         self.history.restore(own['history'])
         self.best = own['best']

@@ -18,7 +18,7 @@ STANDARD_METRICS = {
     'ssim': {'type': 'calculate_ssim', 'crop_border': 0, 'test_y_channel': False},
 }
 BASELINES = ('bilinear', 'bicubic')
-COLLAPSED_BELOW = 0.5
+COLLAPSED_BELOW = 0.25
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Scores:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the network does no more than enlarge bilinearly: less than half a grey level beside it."""
+        """Whether the network does no more than enlarge bilinearly: within a quarter of a grey level."""
         return self.residual < COLLAPSED_BELOW
 
 

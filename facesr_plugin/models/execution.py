@@ -1,0 +1,79 @@
+"""How the network is run: number format, memory format, compilation. Degradation and loss stay in fp32."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from basicsr.utils import get_root_logger
+from torch import nn
+
+PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+def default_precision(device: torch.device) -> Literal['fp32', 'bf16']:
+    """Return bf16 where the device computes it natively and so faster (measured in the README), else fp32."""
+    if device.type == 'cuda':
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == 'cpu':
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        native = False
+    return 'bf16' if native else 'fp32'
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The number and memory format of a network on a device.
+
+    Attributes:
+        device: Where it runs.
+        precision: `fp32`, or autocast to `bf16` or `fp16`; weights and output are fp32 all the same.
+        channels_last: Whether images and weights lie channels-last in memory.
+        compile: Whether `torch.compile` is used.
+    """
+
+    device: torch.device
+    precision: Literal['fp32', 'bf16', 'fp16']
+    channels_last: bool
+    compile: bool
+
+    @classmethod
+    def from_options(cls, train: dict[str, Any], device: torch.device) -> 'Execution':
+        """Take `train.precision`, `train.channels_last` and `train.compile`, each with a default for the device."""
+        return cls(
+            device=device,
+            precision=train.get('precision') or default_precision(device),
+            channels_last=train.get('channels_last', True),
+            compile=train.get('compile', False),
+        )
+
+    def prepare(self, net: nn.Module) -> None:
+        """Lay the weights out, and compile the forward pass if asked to; state dict keys stay as they are.
+
+        A network that cannot be compiled here, e.g. for want of a C++ compiler, runs uncompiled, and the log says why.
+        """
+        if self.channels_last:
+            net.to(memory_format=torch.channels_last)
+        if self.compile:
+            try:
+                torch.compile(torch.nn.ReLU())(torch.zeros(8, device=self.device))
+            except Exception as error:
+                reason = str(error).strip().splitlines()[0]
+                get_root_logger().warning(
+                    f'train.compile: torch.compile does not work here, going on without: {reason}'
+                )
+            else:
+                net.compile()
+
+    def run(self, net: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Return `net(images)` in fp32."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if self.precision == 'fp32':
+            return net(images)
+        with torch.autocast(self.device.type, PRECISIONS[self.precision]):
+            return net(images).float()
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return the loss scaler that fp16 needs; it does nothing in the other formats."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == 'fp16')
