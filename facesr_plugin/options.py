@@ -149,6 +149,7 @@ class TrainOptions(StrictBlock):
     )
     channels_last: bool = Field(True, description='memory layout of the network')
     compile: bool = Field(False, description='torch.compile the network')
+    accumulate: PositiveCount = Field(1, description='batches whose gradients make one iteration')
     ema_decay: Probability = Field(0, description='decay of the moving average of the weights; 0: none')
     optim_g: OptimizerOptions
     scheduler: SchedulerOptions
@@ -193,6 +194,7 @@ class LoggerOptions(StrictBlock):
 
     print_freq: PositiveCount = Field(description='iterations between log lines')
     save_checkpoint_freq: PositiveCount = Field(description='iterations between checkpoints')
+    keep_states: PositiveCount | None = Field(None, description='training states and their weights kept; none: all')
     use_tb_logger: bool = Field(False, description='TensorBoard files in tb_logger/')
     wandb: WandbOptions | None = None
 

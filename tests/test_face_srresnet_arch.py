@@ -60,6 +60,18 @@ def test_zero_residual_is_bilinear(upscale):
     np.testing.assert_allclose(out.numpy(), expected, atol=1e-6)
 
 
+def test_autocast_leaves_the_skip_alone():
+    """In bfloat16 the enlarged input would lose all but 8 bits of each pixel."""
+    net = FaceSRResNet(num_feat=4, num_block=1)
+    torch.nn.init.zeros_(net.conv_last.weight)
+    lq = torch.rand(1, 3, 6, 7, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = net(lq)
+        with torch.autocast('cpu', torch.bfloat16):
+            assert torch.equal(net(lq), expected)
+    assert not torch.equal(expected.bfloat16().float(), expected)
+
+
 @pytest.mark.parametrize(
     ('options', 'error', 'message'),
     [

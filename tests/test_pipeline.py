@@ -1,3 +1,4 @@
+import math
 import random
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from facesr_plugin.degradations import (
     noise,
     resize_clean,
     sample_kernels,
+    smallest_side,
 )
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.pair_pool import PairPool
@@ -202,6 +204,29 @@ def test_flat_images_stay_flat():
 def test_exception(changes, message):
     with pytest.raises(UserError, match=message):
         DegradationRanges.parse(changes)
+
+
+@pytest.mark.parametrize('lowest', [0.1, 0.15, 0.22, 0.3, 0.55, 1.0])
+@pytest.mark.parametrize(('kernel', 'kernel2'), [(21, 21), (13, 9), (7, 15)])
+def test_smallest_side(lowest, kernel, kernel2):
+    """The least side at which the strongest shrinking leaves each filter half its kernel and a pixel."""
+    ranges = DegradationRanges.parse({'resize_prob': [0.0, 1.0, 0.0], 'resize_range': [lowest, 1.5]})
+    kernels = KernelRanges.parse({'blur_kernel_size': kernel, 'blur_kernel_size2': kernel2})
+
+    def enough(side: int) -> bool:
+        return math.floor(side * lowest) > kernel2 // 2 and side // 4 > kernel // 2
+
+    side = smallest_side(ranges, kernels, 4)
+    assert enough(side)
+    assert not enough(side - 1)
+
+    streams = RandomStreams(0)
+    streams.numpy = SimpleNamespace(uniform=lambda low=0.0, high=1.0: low)  # the least of everything
+    first, second = torch.full((1, kernel, kernel), kernel**-2), torch.full((1, kernel2, kernel2), kernel2**-2)
+    gt = torch.full((1, 3, side, side), 0.5)
+    assert degrade(gt, first, second, first, ranges, 4, streams).shape == (1, 3, side // 4, side // 4)
+    with pytest.raises(RuntimeError, match='Padding size should be less than'):
+        degrade(gt[:, :, 1:, 1:], first, second, first, ranges, 4, streams)
 
 
 # ------------------------------------------------------------------------------- R
