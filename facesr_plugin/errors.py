@@ -1,24 +1,32 @@
-"""Errors that a user can cause, and how every command shows them: one line on stderr, exit status 2."""
+"""Errors that are told in one line on stderr instead of a traceback, and the exit status that goes with each."""
 
 import sys
 from collections.abc import Callable
 
 
 class UserError(ValueError):
-    """Wrong input, told in one line: which file or option key, what was expected and what came.
+    """Wrong input, exit status 2: which file or option key, what was expected and what came.
 
     A DataLoader worker's exception reaches the parent as its whole traceback; only the last line of it is the message.
     """
+
+    status = 2
 
     def __init__(self, message: str) -> None:
         super().__init__(message.rsplit(f'{type(self).__name__}: ', 1)[-1].strip())
 
 
+class RunError(RuntimeError):
+    """A run that cannot go on though its input was right, exit status 1: a full disk, a loss that is not finite."""
+
+    status = 1
+
+
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit with its status; a `UserError` becomes one line on stderr and status 2."""
+    """Run a command's `main` and exit with its status; of a `UserError` or `RunError` each line is shown, no more."""
     try:
         sys.exit(main())
-    except UserError as error:
+    except (UserError, RunError) as error:
         for line in str(error).splitlines():
             print(f'error: {line}', file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.status)

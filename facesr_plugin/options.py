@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 import yaml
-from basicsr.archs import build_network
 from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
@@ -417,7 +416,9 @@ def _check_weights(run: RunOptions) -> None:
             key = 'params'  # as BasicSR falls back
         weights, _ = checkpoint.load_weights(path, key)
         with torch.device('meta'):
-            net = build_network(run.network_g)
+            # Not build_network: it logs, and BasicSR opens its log file at the first log line only.
+            kwargs = {key: value for key, value in run.network_g.items() if key != 'type'}
+            net = ARCH_REGISTRY.get(run.network_g['type'])(**kwargs)
         checkpoint.check_fit(path, weights, net)
 
 

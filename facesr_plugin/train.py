@@ -1,10 +1,13 @@
 """Train: `python facesr_plugin/train.py -opt options/exp1_lsr.yml [--auto_resume]`.
 
 BasicSR's own `train_pipeline` does the work, with the current folder as root. It looks a few names up in its module;
-what stands in for them is set here and nowhere else.
+`TrainingRun` stands in for them, here and nowhere else.
 """
 
+import os
+import signal
 import sys
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,34 +18,153 @@ if not __package__:  # run as a script: import the package of this checkout, not
 import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and registers the plugin)
 
 # isort: split
+import torch
 from basicsr import train as pipeline
+from basicsr.models import build_model
+from basicsr.utils import get_root_logger
 
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import Prefetcher
-from facesr_plugin.errors import run_command
-from facesr_plugin.models.resume import load_resume_state
+from facesr_plugin.errors import RunError, run_command
+from facesr_plugin.models import training_state
+from facesr_plugin.models.processes import is_distributed, sum_over_processes
 from facesr_plugin.options import parse_options
 
+CHECK_SIGNALS_EVERY = 10  # iterations, in a distributed run, whose processes must agree to stop
 
-def main() -> None:
-    """Train as the command line says."""
 
-    def parse(root_path: str, is_train: bool) -> tuple[dict[str, Any], Any]:
-        opt, args = parse_options(root_path, is_train)
-        batch = opt['datasets']['train']['batch_size_per_gpu'] * max(1, opt['num_gpu'] if not opt['dist'] else 1)
-        pipeline.EnlargedSampler = partial(EpochSampler, seed=opt['manual_seed'], batch_size=batch)
-        return opt, args
+class Stopped(Exception):  # noqa: N818  (not an error)
+    """A signal asked the run to stop; the state is saved.
 
-    def resume(opt: dict[str, Any]) -> dict[str, Any] | None:
-        state = load_resume_state(opt)
-        if state:
-            pipeline.EnlargedSampler = partial(pipeline.EnlargedSampler, start_iter=state['iter'])
+    Args:
+        number: The signal's number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+class TrainingRun:
+    """The parts of BasicSR's training loop that the plugin replaces, and what they share."""
+
+    def __init__(self) -> None:
+        self.opt: dict[str, Any] = {}
+        self.model: Any = None
+        self.tb_logger: Any = None
+        self.start_iter = 0
+        self.signal = 0
+
+    def install(self) -> None:
+        """Put this run's parts where `train_pipeline` looks them up, and take SIGINT and SIGTERM."""
+        pipeline.parse_options = self.parse_options
+        pipeline.load_resume_state = self.load_resume_state
+        pipeline.init_tb_loggers = partial(self.init_tb_loggers, pipeline.init_tb_loggers)
+        pipeline.EnlargedSampler = self.make_sampler
+        pipeline.build_model = self.build_model
+        pipeline.CPUPrefetcher = self.make_prefetcher
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.take_signal)
+
+    # ----------------------------------------- in the order in which train_pipeline calls them
+    def parse_options(self, root_path: str, is_train: bool) -> tuple[dict[str, Any], Namespace]:
+        """Read and check the option file; a batch of the loader holds all images of an iteration."""
+        self.opt, args = parse_options(root_path, is_train)
+        self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train'].get('accumulate', 1)
+        return self.opt, args
+
+    def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
+        """Find the training state to go on from."""
+        state = training_state.load(opt)
+        self.start_iter = state['iter'] if state else 0
         return state
 
-    pipeline.parse_options = parse
-    pipeline.load_resume_state = resume
-    pipeline.CPUPrefetcher = Prefetcher
-    pipeline.train_pipeline(str(Path.cwd()))
+    def init_tb_loggers(self, stock: Any, opt: dict[str, Any]) -> Any:
+        """Open TensorBoard's file; what another process wrote after the state that this one resumes is void."""
+        self.tb_logger = stock(opt)
+        if self.tb_logger and self.start_iter:
+            self.tb_logger.close()
+            writer = type(self.tb_logger)
+            self.tb_logger = writer(self.tb_logger.log_dir, purge_step=self.start_iter + 1)
+        return self.tb_logger
+
+    def make_sampler(self, dataset: Any, num_replicas: int, rank: int, ratio: int) -> EpochSampler:
+        """Sample in an order that depends on the seed, from where a resumed run goes on."""
+        batch = self.opt['datasets']['train']['batch_size_per_gpu']
+        if not self.opt['dist']:
+            batch *= max(1, self.opt['num_gpu'])
+        options = {'seed': self.opt['manual_seed'], 'batch_size': batch, 'start_iter': self.start_iter}
+        return EpochSampler(dataset, num_replicas, rank, ratio, **options)
+
+    def build_model(self, opt: dict[str, Any]) -> Any:
+        """Build the model, and let it flush TensorBoard whenever it saves."""
+        self.model = build_model(opt)
+        self.model.tb_logger = self.tb_logger
+        return self.model
+
+    def make_prefetcher(self, loader: Any) -> Prefetcher:
+        """Draw batches; between two of them, that is after a whole iteration, see whether to stop."""
+        return Prefetcher(loader, before_next=self.stop_if_asked)
+
+    # ------------------------------------------------------------------- stopping
+    def take_signal(self, number: int, frame: Any) -> None:
+        """Note a signal; a second one ends the process at once, as does any in a loader's process."""
+        del frame
+        if self.signal or multiprocessing_child():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.signal = number
+
+    def stop_if_asked(self) -> None:
+        """Save and stop if this process, or in a distributed run any, was sent a signal."""
+        number = self.signal
+        if is_distributed():
+            if self.model.current_iter % CHECK_SIGNALS_EVERY:
+                return
+            asked = sum_over_processes(torch.tensor(float(number > 0), device=self.model.device))
+            number = number or (signal.SIGTERM if asked else 0)
+        if number:
+            self.save()
+            raise Stopped(number)
+
+    def save(self) -> None:
+        """Save weights and state of the last finished iteration, unless they are."""
+        iteration = self.model.current_iter if self.model else 0
+        states = Path(self.opt['path']['training_states'])
+        if iteration > self.start_iter and not (states / f'{iteration}.state').exists():
+            epoch = self.model.epoch - 1 if self.model.epoch else 0
+            get_root_logger().info(f'Saving iteration {iteration:,}; go on from it with --auto_resume.')
+            self.model.save(epoch, iteration)
+            if self.model.state_due is not None:  # its validation did not come to pass
+                self.model.save_training_state(epoch, iteration)
+
+
+def multiprocessing_child() -> bool:
+    """Return whether this is a process that the training process started."""
+    import multiprocessing
+
+    return multiprocessing.parent_process() is not None
+
+
+def main() -> int | None:
+    """Train as the command line says."""
+    run = TrainingRun()
+    run.install()
+    try:
+        pipeline.train_pipeline(str(Path.cwd()))
+    except Stopped as stop:
+        print(f'Stopped by {stop}.', file=sys.stderr)
+        return stop.status
+    except RunError:
+        raise
+    except Exception:
+        if run.model and all(p.isfinite().all() for p in run.model.net_g.parameters()):
+            run.save()
+        raise
+    finally:
+        if is_distributed():
+            torch.distributed.destroy_process_group()
+    return None
 
 
 if __name__ == '__main__':

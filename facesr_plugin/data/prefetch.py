@@ -1,6 +1,6 @@
 """The iterator that BasicSR's training loop pulls batches from."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
@@ -11,10 +11,12 @@ class Prefetcher:
 
     Args:
         loader: The training loader.
+        before_next: Called before each batch, that is when the iteration before it is done.
     """
 
-    def __init__(self, loader: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, loader: Iterable[dict[str, Any]], before_next: Callable[[], None] = lambda: None) -> None:
         self.loader = loader
+        self.before_next = before_next
         self.batches: Iterator[dict[str, Any]] = iter(())
 
     def reset(self) -> None:
@@ -23,4 +25,5 @@ class Prefetcher:
 
     def next(self) -> dict[str, Any] | None:
         """Return the next batch, or None at the end of the epoch."""
+        self.before_next()
         return next(self.batches, None)

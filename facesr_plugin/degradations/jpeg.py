@@ -27,7 +27,9 @@ def jpeg(images: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
     """
     height, width = images.shape[2:]
     padded = F.pad(images, (0, -width % 16, 0, -height % 16))
-    factor = (torch.where(quality < 50, 5000 / quality, 200 - 2 * quality) / 100).view(-1, 1, 1, 1, 1, 1)
+    factor = (
+        (torch.where(quality < 50, 5000 / quality, 200 - 2 * quality) / 100).clamp(min=1e-4).view(-1, 1, 1, 1, 1, 1)
+    )
     factor = factor.to(images.device, non_blocking=True)
     luma_table, chroma_table, transform, to_ycbcr, to_rgb = _constants(images.device)
 

@@ -54,7 +54,8 @@ def degrade(
     """Degrade a batch twice, D(I): blur, resize, noise and JPEG, then the same again with a final sinc filter.
 
     Resize factors, modes and kinds of noise are drawn once per batch; strengths, qualities and kernels per image.
-    Computes what `RealESRNetModel.feed_data` computes on the CPU, drawing in the same order.
+    Computes what `RealESRNetModel.feed_data` computes on the CPU, drawing in the same order; only Poisson noise is
+    drawn otherwise, from the same distribution.
 
     Source: Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data".
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import RunError, UserError
 
 
 def replace_file(path: str | Path, data: bytes | memoryview) -> None:
@@ -42,10 +42,26 @@ def replace_file(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def save(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Save `content` as `torch.save` does, whole or not at all; see `replace_file`."""
+    """Save `content` as `torch.save` does, whole or not at all.
+
+    Raises:
+        RunError: It cannot be written; the line says how much room it needs. What was at `path` is still there.
+    """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
-    replace_file(path, buffer.getbuffer())
+    write(path, buffer.getbuffer())
+
+
+def write(path: str | Path, data: bytes | memoryview) -> None:
+    """Write a file of the run, whole or not at all.
+
+    Raises:
+        RunError: As `save`.
+    """
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise RunError(f'{path}: cannot be written: {error.strerror}; {len(data) / 1e6:.1f} MB needed') from error
 
 
 def load(path: str | Path) -> dict[str, Any]:

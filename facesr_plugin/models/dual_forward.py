@@ -33,11 +33,19 @@ class Branch:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did: the loss as a detached scalar, and its branches; `clean` is None without a clean forward."""
+    """What one step did.
+
+    Attributes:
+        loss: The loss, a detached scalar.
+        degraded: The degraded branch.
+        clean: The clean branch; None if it was not run.
+        is_split: Whether each image is in one of the branches; otherwise it is in both.
+    """
 
     loss: torch.Tensor
     degraded: Branch
     clean: Branch | None = None
+    is_split: bool = False
 
 
 def concat(
@@ -119,7 +127,7 @@ def sampled(
     for chosen in (~take_clean, take_clean):
         index = chosen.nonzero().flatten().to(lq.device, non_blocking=True)
         branches.append(_branch(per_image[index], pred[index], gt[index]))
-    return Step(loss.detach(), *branches)
+    return Step(loss.detach(), *branches, is_split=True)
 
 
 def plain(net: Network, lq: torch.Tensor, gt: torch.Tensor, criterion: Callable, backward: Backward) -> Step:

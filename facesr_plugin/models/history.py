@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from facesr_plugin.models.checkpoint import replace_file
+from facesr_plugin.models.checkpoint import write
 
 COLUMNS = (
     'epoch',
@@ -54,7 +54,7 @@ class History:
         writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
         writer.writeheader()
         writer.writerows({key: _round(value) for key, value in row.items()} for row in self.rows)
-        replace_file(self.path, text.getvalue().encode())
+        write(self.path, text.getvalue().encode())
 
 
 def read_history(path: str | Path) -> dict[str, list[float | None]]:

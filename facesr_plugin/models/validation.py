@@ -11,6 +11,7 @@ from basicsr.utils import tensor2img
 from torch.nn import functional as F
 
 from facesr_plugin.errors import UserError
+from facesr_plugin.models.processes import sum_over_processes
 
 # PSNR = 10 log10(255^2 / MSE) over RGB, 8 bits, no border cropped: the definition all numbers of this project use.
 STANDARD_METRICS = {
@@ -66,7 +67,7 @@ def evaluate(
     device: torch.device,
     on_image: Callable[[str, str, np.ndarray], None] | None = None,
 ) -> dict[str, Scores]:
-    """Run networks over a validation set.
+    """Run networks over a validation set, or over this process's share of it.
 
     Args:
         networks: By name; each maps RGB (1, 3, h, w) in [0, 1] to (1, 3, H, W).
@@ -77,7 +78,7 @@ def evaluate(
         on_image: Called with network name, LR path and the 8-bit BGR result (H, W, 3).
 
     Returns:
-        Each network's averages; without `gt` their metrics are empty.
+        Each network's averages over the shares of all processes; without `gt` their metrics are empty.
 
     Raises:
         UserError: A pair's sizes do not match.
@@ -104,30 +105,32 @@ def evaluate(
                 data = {'img': image, 'img2': tensor2img(gt)}
                 for metric, options in metrics.items():
                     score.metrics[metric] = score.metrics.get(metric, 0.0) + float(calculate_metric(data, options))
-    if not count:
-        raise UserError('validation set: at least one pair expected, got none')
     for score in scores.values():
-        score.residual /= count
-        score.loss /= count
-        score.metrics = {metric: total / count for metric, total in score.metrics.items()}
+        names = sorted(score.metrics)
+        totals = [count, score.residual, score.loss, *(score.metrics[name] for name in names)]
+        count_all, *totals = sum_over_processes(torch.tensor(totals, dtype=torch.float64, device=device)).tolist()
+        score.residual, score.loss, *values = (total / count_all for total in totals)
+        score.metrics = dict(zip(names, values, strict=True))
     return scores
 
 
-def evaluate_baselines(pairs: Iterable[dict[str, Any]], scale: int, psnr: dict[str, Any]) -> dict[str, float]:
-    """Return the PSNR of plain enlarging by each of `BASELINES` over a validation set, dB.
+def evaluate_baselines(
+    pairs: Iterable[dict[str, Any]], scale: int, psnr: dict[str, Any], device: torch.device
+) -> dict[str, float]:
+    """Return the PSNR of plain enlarging by each of `BASELINES` over a validation set, dB; shares as in `evaluate`.
 
     Args:
         pairs: As in `evaluate`, with `gt`.
         scale: HR size / LR size.
         psnr: The metric's options.
+        device: Where sums over processes are formed.
     """
-    totals = dict.fromkeys(BASELINES, 0.0)
-    count = 0
+    totals = torch.zeros(1 + len(BASELINES), dtype=torch.float64, device=device)
     for pair in pairs:
         check_pair(pair['lq'], pair['gt'], scale, pair['lq_path'][0])
         gt = tensor2img(pair['gt'])
-        for mode in BASELINES:
-            data = {'img': tensor2img(enlarge(pair['lq'], scale, mode)), 'img2': gt}
-            totals[mode] += float(calculate_metric(data, psnr))
-        count += 1
-    return {mode: total / count for mode, total in totals.items()}
+        images = [tensor2img(enlarge(pair['lq'], scale, mode)) for mode in BASELINES]
+        scores = [float(calculate_metric({'img': image, 'img2': gt}, psnr)) for image in images]
+        totals += torch.tensor([1.0, *scores], dtype=torch.float64).to(device)
+    count, *sums = sum_over_processes(totals).tolist()
+    return {mode: total / count for mode, total in zip(BASELINES, sums, strict=True)}

@@ -1,0 +1,48 @@
+"""Skipping steps that would destroy the weights, and stopping a run that consists of them."""
+
+import torch
+
+from facesr_plugin.errors import RunError
+
+LIMIT = 10  # steps in a row
+
+
+class FiniteGuard:
+    """Takes optimiser steps whose gradients are finite, and counts the others, without waiting for the device.
+
+    Args:
+        device: Where the gradients are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.in_a_row = torch.zeros((), device=device)
+        self.skipped = torch.zeros((), device=device)
+
+    @torch.no_grad()
+    def step(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        """Take one step, or leave weights and optimiser as they are if any gradient is NaN or infinite."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        norm = torch.stack(torch._foreach_norm(gradients)).sum()
+        bad = (~torch.isfinite(norm)).float()
+        self.skipped += bad
+        self.in_a_row = (self.in_a_row + 1) * bad
+        if scaler.is_enabled():  # it skips such steps by itself
+            scaler.step(optimizer)
+            scaler.update()
+        elif optimizer.param_groups[0]['fused']:  # the kernel reads the verdict where it is
+            optimizer.found_inf = bad
+            optimizer.step()
+        elif not bad:
+            optimizer.step()
+
+    def check(self, current_iter: int) -> None:
+        """Stop a run whose last steps were all skipped; this waits for the device.
+
+        Raises:
+            RunError: `LIMIT` or more in a row.
+        """
+        if self.in_a_row >= LIMIT:
+            raise RunError(
+                f'iteration {current_iter}: loss or gradients were not finite in {int(self.in_a_row)} steps in a row,'
+                ' all skipped; lower train.optim_g.lr, or set train.precision to bf16 or fp32'
+            )
