@@ -5,12 +5,16 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do command -v $$p >/de
 export PYTHONUNBUFFERED = 1
 BIN := .venv/bin
 READY := .venv/.ready
+PYTEST := -q -n auto --dist loadfile
 
-.PHONY: help test lint format demo experiments clean
+
+.PHONY: help test test-all test-gpu lint format demo experiments clean
 help:
 	@echo 'make demo         environment, data, a short training of experiment 1, its curves and pictures'
 	@echo 'make experiments  both demo experiments, plotted and compared'
 	@echo 'make test         lint and tests'
+	@echo 'make test-all     the slow tests too'
+	@echo 'make test-gpu     the tests that need a CUDA device'
 	@echo 'make format       format the code'
 	@echo 'make clean        remove what make made (experiments/ and results/ stay)'
 
@@ -26,7 +30,13 @@ $(READY): setup.py
 	touch $@
 
 test: lint
-	$(BIN)/python -m pytest -m 'not gpu and not slow'
+	$(BIN)/python -m pytest -m 'not gpu and not slow' $(PYTEST)
+
+test-all: lint
+	$(BIN)/python -m pytest -m 'not gpu' $(PYTEST)
+
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,7 +1,9 @@
 """Option blocks as types: unknown keys and wrong values are refused, each problem in one line that names its key."""
 
+import copy
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self
 
 from annotated_types import Len
@@ -14,7 +16,7 @@ from facesr_plugin.errors import UserError
 class StrictBlock(BaseModel):
     """A block of options; unknown keys and values of another type are errors, and it cannot be changed."""
 
-    model_config = ConfigDict(extra='forbid', strict=True, frozen=True)
+    model_config = ConfigDict(extra='forbid', strict=True, frozen=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = '') -> Self:
@@ -23,10 +25,33 @@ class StrictBlock(BaseModel):
         Raises:
             UserError: One line per problem: `train.alpha_opt.start: expected ..., got ...`.
         """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise UserError('\n'.join(_one_line(detail, cls, where) for detail in error.errors())) from None
+        block, problems = cls.examine(values, where)
+        if problems:
+            raise UserError('\n'.join(problems))
+        return block
+
+    @classmethod
+    def examine(cls, values: Mapping[str, Any], where: str = '') -> tuple[Self | None, list[str]]:
+        """Check `values` as `parse` does, but return the problems.
+
+        A rule about several keys can only be checked when each of them is right. So what is wrong is taken out, and
+        the rest checked again, until nothing is left to object to.
+
+        Returns:
+            The block without what is wrong in it, None if that cannot be; and one line per problem.
+        """
+        rest, problems = dict(values), {}
+        while True:
+            try:
+                return cls.model_validate(rest), list(problems.values())
+            except ValidationError as error:
+                found = _lines(error.errors(), cls)
+            if not problems:
+                rest = copy.deepcopy(rest)
+            for path, line in found.items():
+                problems.setdefault(path, '.'.join(filter(None, (where, line))))
+            if not any([_remove(rest, path) for path in found]):
+                return None, list(problems.values())
 
     @classmethod
     def pick(cls, values: Mapping[str, Any]) -> Self:
@@ -38,56 +63,95 @@ class StrictBlock(BaseModel):
         return cls.parse({key: value for key, value in values.items() if key in cls.model_fields})
 
 
-def _one_line(detail: ErrorDetails, block: type[BaseModel], where: str) -> str:
-    """Word one of pydantic's findings: key path, what was expected, what came."""
-    # Members of unions and validators add parts of their own to the path: tags like 'function-before[...]'.
-    path = [str(part) for part in detail['loc'] if not (isinstance(part, str) and ('[' in part or part in _TYPE_TAGS))]
-    key = '.'.join([where, *path]).strip('.') or 'options'
-    value = detail['input']
-    match detail['type']:
-        case 'extra_forbidden':
-            known = _fields_at(block, path[:-1])
-            close = difflib.get_close_matches(path[-1], known, n=1)
-            hint = f', did you mean {close[0]!r}?' if close else f' (known: {", ".join(sorted(known))})'
-            return f'{key}: unknown option{hint}'
-        case 'missing':
-            return f'{key}: missing'
-        case 'value_error':
-            # A field's validator speaks of its value; a block's names the key itself.
-            message = str(detail['ctx']['error'])
-            if isinstance(value, dict):
-                return '.'.join([where, *path, message]).strip('.')
-            return f'{key}: {message}, got {value!r}'
-    expected = (
-        detail['msg']
-        .removeprefix('Input should be ')
-        .replace('a valid integer', 'a whole number')
-        .replace('a valid ', 'a ')
-    )
-    note = ''
-    if isinstance(value, str) and detail['type'] in ('float_type', 'int_type') and _is_number(value):
-        note = f' (YAML 1.1 reads {value} as text: write {float(value)!r} or !!float {value})'
-    return f'{key}: expected {expected}, got {value!r}{note}'
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a line about a name that is not known: the one it is close to, or all that are.
+
+    Example:
+        >>> did_you_mean('strat', ['start', 'end'])
+        ", did you mean 'start'?"
+        >>> did_you_mean('middle', ['start', 'end'])
+        ' (known: end, start)'
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f', did you mean {close[0]!r}?' if close else f' (known: {", ".join(known)})'
 
 
-_TYPE_TAGS = ('float', 'int', 'str', 'list', 'dict', 'bool', 'none')
+def _lines(details: list[ErrorDetails], block: type[BaseModel]) -> dict[tuple, str]:
+    """Word pydantic's findings, one for a key: by the key's path in the block."""
+    lines: dict[tuple, str] = {}
+    choices: dict[tuple, list[str]] = {}
+    for detail in details:
+        path = tuple(part for part in detail['loc'] if not _is_tag(part))
+        key, value = '.'.join(map(str, path)), detail['input']
+        match detail['type']:
+            case 'extra_forbidden':
+                known = _fields_at(block, path[:-1])
+                lines[path] = f'{key}: unknown option{did_you_mean(str(path[-1]), known)}'
+            case 'missing':
+                lines[path] = f'{key}: missing'
+            case 'value_error' if isinstance(value, dict):  # a block's rule names the key itself
+                message = str(detail['ctx']['error'])
+                path += tuple(message.partition(':')[0].split('.'))
+                lines[path] = '.'.join(filter(None, (key, message)))
+            case 'value_error':
+                lines[path] = f'{key}: {detail["ctx"]["error"]}, got {value!r}'
+            case _ if detail['loc'][-1] == '[key]' or detail['type'] == 'invalid_key':
+                lines[path] = f'{key}: a text expected as key, got {value!r}'
+            case _:
+                choices.setdefault(path, []).append(_expected(detail))
+                lines[path] = f'{key}: expected {" or ".join(choices[path])}, got {value!r}{_note(detail)}'
+    return lines
+
+
+def _expected(detail: ErrorDetails) -> str:
+    if detail['type'] in ('model_type', 'dict_type'):
+        return 'a dictionary of options'
+    message = detail['msg'].removeprefix('Input should be ')
+    return message.replace('a valid integer', 'a whole number').replace('a valid ', 'a ')
+
+
+def _note(detail: ErrorDetails) -> str:
+    """Explain text that looks like a number."""
+    text = detail['input']
+    if isinstance(text, str) and detail['type'] in ('float_type', 'int_type') and _is_number(text):
+        return f' (YAML 1.1 reads {text} as text: write {float(text)!r} or !!float {text})'
+    return ''
+
+
+def _is_tag(part: str | int) -> bool:
+    """Return whether a part of a path is no key but names a validator or the member of a union."""
+    return isinstance(part, str) and ('[' in part or part in ('float', 'int', 'str', 'list', 'dict', 'bool', 'none'))
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
-def _fields_at(block: type[BaseModel], path: list[str]) -> list[str]:
+def _fields_at(block: type[BaseModel], path: Iterable[str | int]) -> list[str]:
     """Return the field names of the block that lies at `path` below `block`."""
     for part in path:
-        field = block.model_fields.get(part)
+        field = block.model_fields.get(str(part))
         candidates = [] if field is None else [field.annotation, *getattr(field.annotation, '__args__', ())]
         block = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), block)
     return list(block.model_fields)
+
+
+def _remove(values: dict, path: tuple) -> bool:
+    """Take what lies at `path` out, or the value that holds it if that is no block; return whether it was there."""
+    *parents, last = path or (None,)
+    for part in parents:
+        if not isinstance(values.get(part), dict):
+            last = part
+            break
+        values = values[part]
+    if last not in values:
+        return False
+    del values[last]
+    return True
 
 
 def _ascending(values: list[float]) -> list[float]:

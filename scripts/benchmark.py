@@ -1,0 +1,216 @@
+"""Time this plugin beside stock BasicSR and Real-ESRGAN: the same images, the same machine, in turns.
+
+    python scripts/benchmark.py --json results/speed.json --markdown results/speed.md
+    python scripts/benchmark.py --device cuda --only step iteration --patch 512
+
+A row is the median of repetitions that alternate, stock, ours, stock, ours, and so on, with their least and greatest;
+its ratio is the median of stock / ours of the pairs.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from _benchmark_cases import GROUPS
+from _benchmark_models import SCALE, STOCK_CROP, Setup, stock_runs
+from _benchmark_timing import Case, as_row, measure
+from basicsr.utils import get_root_logger
+from tqdm import tqdm
+
+from facesr_plugin.data.image_source import FolderImages
+from facesr_plugin.degradations import DegradationRanges, KernelRanges, smallest_side
+from facesr_plugin.errors import UserError, run_command
+
+ROOT = Path(__file__).resolve().parents[1]
+DEVICES = ('cpu', 'cuda')
+PATCH = {'cpu': 128, 'cuda': 512}  # px
+WORKERS = {'cpu': 0, 'cuda': 4}
+QUICK = {
+    'patch': 96,
+    'blocks': 1,
+    'features': 8,
+    'degraded': (96,),
+    'pool_size': 10,
+    'pool_side': 96,
+    'validated': 64,
+    'items': 5,
+    'batches': 1,
+    'iterations': 1,
+}
+NOTES = (
+    'Stock runs as released, in fp32; where it needs CUDA and there is none, `.cuda()` does nothing and images are made'
+    ' contiguous before `filter2D`.',
+    'Precision is that of our network; layout channels-last, loss and degradation fp32.',
+    'Stock dual loss: RealESRNetModel with two forwards and one backward. A patch above 400 px also becomes the crop'
+    ' that RealESRGANDataset has in its code.',
+)
+COLUMNS = ('what', 'device', 'precision', 'stock', 'ours', 'stock / ours')
+
+
+def check_faces(folder: Path, side: int) -> None:
+    """Check that there are faces large enough.
+
+    Raises:
+        UserError: No image there, or one that is smaller than `side` px.
+    """
+    images = FolderImages(folder)
+    for key, (height, width) in zip(images.keys, images.shapes, strict=True):
+        if min(height, width) < side:
+            raise UserError(f'{folder / key}: at least {side}x{side} px expected, got {width}x{height}')
+
+
+def plan(setups: list[Setup], groups: list[str]) -> Iterator[tuple[Setup, Case]]:
+    """Yield the rows of the chosen groups, device by device."""
+    for setup in setups:
+        for group in groups:
+            for case in GROUPS[group](setup):
+                yield setup, case
+
+
+def describe_machine(devices: list[str]) -> str:
+    """Return what the numbers hold for: versions, hardware, commit."""
+    parts = [f'PyTorch {torch.__version__}']
+    if 'cpu' in devices:
+        parts.append(f'{_cpu_name()}, {torch.get_num_threads()} threads')
+    if 'cuda' in devices and torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    command = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty', '--abbrev=10']
+    with suppress(OSError, subprocess.CalledProcessError):  # no checkout, no commit
+        parts.append(f'commit {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}')
+    return '; '.join(parts)
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.machine())
+
+
+def format_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return a row's cells, as in `COLUMNS`."""
+    name, device, precision = row['name'], row['device'], row['precision']
+    unit, ratio = ('MiB', 'memory_ratio') if row['stock_ms'] is None else ('ms', 'speedup')
+    if row[ratio] is None:
+        return name, device, precision, 'not measured', 'not measured', '-'
+    cells = []
+    for side in ('stock', 'ours'):
+        text = f'{_spread(row, f"{side}_{unit.lower()}")} {unit}'
+        rate = row[f'{side}_images_per_s']
+        cells.append(f'{text}, {rate:.3g} images/s' if rate else text)
+    return name, device, precision, *cells, _spread(row, ratio)
+
+
+def _spread(row: dict[str, Any], key: str) -> str:
+    """Return a value with its least and greatest, if they differ: three digits are more than a machine repeats."""
+    value, low, high = (row[key + suffix] for suffix in ('', '_min', '_max'))
+    return _digits(value) if low == high else f'{_digits(value)} ({_digits(low)}-{_digits(high)})'
+
+
+def _digits(value: float) -> str:
+    return f'{value:.0f}' if value >= 100 else f'{value:.3g}'
+
+
+def format_table(rows: list[dict[str, Any]]) -> str:
+    """Return a Markdown table, padded so that it is read as well where it is not rendered."""
+    cells = [COLUMNS, *map(format_row, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ['| ' + ' | '.join(map(str.ljust, line, widths)) + ' |' for line in cells]
+    return '\n'.join([lines[0], '|' + '|'.join('-' * (width + 2) for width in widths) + '|', *lines[1:]])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(
+        description='Print a table of times and memory, ours beside stock BasicSR and Real-ESRGAN.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        '--device', choices=DEVICES, help='where; by default both, and a missing CUDA device leaves its rows unmeasured'
+    )
+    parser.add_argument('--only', nargs='+', choices=list(GROUPS), default=list(GROUPS), help='groups of rows')
+    parser.add_argument('--patch', type=int, help=f'HR side of a step, px; by default {PATCH["cpu"]}, on CUDA 512')
+    parser.add_argument('--repeat', type=int, default=7, help='pairs of repetitions a row')
+    parser.add_argument('--faces', type=Path, default=ROOT / 'tests' / 'data' / 'faces', help='folder of HR faces')
+    parser.add_argument('--quick', action='store_true', help='tiny sizes: whether it runs, not how fast')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the rows there')
+    parser.add_argument('--markdown', type=Path, metavar='FILE', help='also write what is printed there')
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Run the command.
+
+    Raises:
+        UserError: An option or the faces cannot be used, or a file cannot be written.
+    """
+    args = build_parser().parse_args(argv)
+    if args.repeat < 1:
+        raise UserError(f'--repeat: at least 1 expected, got {args.repeat}')
+    least = smallest_side(DegradationRanges(), KernelRanges(), SCALE)
+    if args.patch is not None and (args.patch < least or args.patch % SCALE):
+        raise UserError(f'--patch: a multiple of the scale {SCALE}, at least {least}, expected, got {args.patch}')
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda: no CUDA device here')
+    devices = [args.device] if args.device else list(DEVICES)
+    present = [device for device in devices if device == 'cpu' or torch.cuda.is_available()]
+
+    with tempfile.TemporaryDirectory() as folder:
+        setups = []
+        for device in devices:
+            sizes = {'patch': PATCH[device], 'workers': WORKERS[device]} | (QUICK if args.quick else {})
+            sizes |= {'patch': args.patch} if args.patch else {}
+            setups.append(Setup(torch.device(device), args.faces, Path(folder), **sizes))
+        largest = max(max(s.crop, s.pool_side, s.validated, *s.degraded) for s in setups if s.device.type in present)
+        check_faces(args.faces, max(largest, STOCK_CROP))
+        rows = run(list(plan(setups, args.only)), present, args.repeat)
+
+    text = '\n'.join([describe_machine(devices), '', format_table(rows), '', *(f'- {note}' for note in NOTES)])
+    print(text)
+    _write(args.json, json.dumps(rows, indent=1))
+    _write(args.markdown, text)
+    return None
+
+
+def run(cases: list[tuple[Setup, Case]], present: list[str], repeat: int) -> list[dict[str, Any]]:
+    """Measure the rows whose device is present; return all, as in the JSON file."""
+    get_root_logger(log_level=logging.ERROR)  # BasicSR prints every network it builds
+    torch.backends.cudnn.benchmark = True  # as BasicSR's training sets it
+    rows = []
+    for setup, case in (bar := tqdm(cases, unit='row')):
+        bar.set_description(case.name)
+        result = None
+        if setup.device.type in present:
+            result = measure(case, setup.device, repeat, stock_environment(setup))
+        rows.append(as_row(case, setup.device.type, result))
+    return rows
+
+
+@cache
+def stock_environment(setup: Setup) -> partial:
+    """Return what lets stock run."""
+    return partial(stock_runs, setup)
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + '\n', encoding='utf-8')
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error
+
+
+if __name__ == '__main__':
+    run_command(main)

@@ -1,0 +1,119 @@
+"""A run that was killed anywhere and gone on with equals one that was not: weights, history, best, curves."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import BREAK, make_project, run
+
+RUN = ['train:total_iter=12', 'train:scheduler:periods=[12]', 'logger:save_checkpoint_freq=2', 'val:val_freq=4']
+VARIANTS = {
+    'concat, LMDB, 2 workers, EMA': ['train:ema_decay=0.9', 'datasets:train:num_worker_per_gpu=2'],
+    'sampled, folder, no workers': [
+        'train:pixel_opt:forward=sampled',
+        'datasets:train:io_backend:type=disk',
+        'datasets:train:dataroot_gt=train',
+        'datasets:train:num_worker_per_gpu=0',
+    ],
+    'sequential, no pool, gt_size': ['train:pixel_opt:forward=sequential', 'queue_size=0', 'train:accumulate=2'],
+}
+KILLS = [('step', 4), ('sync', 2), ('state', 2), ('validation', 1), ('best', 1), ('step', 1), ('sync', 1)]
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory) -> Path:
+    root = make_project(tmp_path_factory.mktemp('project'))
+    text = (root / 'demo_exp1.yml').read_text()
+    assert 'ema_decay: 0\n' in text
+    (root / 'demo_exp1.yml').write_text(text.replace('ema_decay: 0\n', 'ema_decay: 0\n  accumulate: 1\n'))
+    return root
+
+
+def start(project: Path, name: str, options: list[str], breaking: tuple[str, int, int] | None = None):
+    args = ['-opt', 'demo_exp1.yml', '--auto_resume', '--force_yml', f'name={name}', *RUN, *options]
+    if breaking is None:
+        return run('facesr_plugin/train.py', *args, cwd=project)
+    command = [sys.executable, BREAK, *map(str, breaking), *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=project, check=False)
+
+
+def curves(project: Path, name: str) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(project / 'tb_logger' / name), size_guidance={'scalars': 0}, purge_orphaned_data=True)
+    events.Reload()
+    tags = [tag for tag in events.Tags()['scalars'] if 'img_per_s' not in tag]
+    assert tags
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def assert_same_run(project: Path, first: str, second: str) -> None:
+    folders = [project / 'experiments' / name for name in (first, second)]
+    for file in ('net_g_latest.pth', 'net_g_best.pth', 'net_g_12.pth'):
+        one, two = (torch.load(folder / 'models' / file, weights_only=True) for folder in folders)
+        assert one.keys() == two.keys()
+        for key in one.keys() - {'psnr'}:
+            assert all(torch.equal(one[key][name], two[key][name]) for name in one[key]), (file, key)
+        assert one.get('psnr') == two.get('psnr')
+    assert (folders[0] / 'history.csv').read_bytes() == (folders[1] / 'history.csv').read_bytes()
+    assert not [path for folder in folders for path in folder.rglob('*.tmp') if folder is folders[0]]
+    assert curves(project, first) == curves(project, second)
+
+
+def check_variant(project: Path, variant: str, kills: list[tuple[str, int]]) -> None:
+    options = VARIANTS[variant]
+    name = variant.split(',')[0]
+    unbroken = start(project, f'{name}_unbroken', options)
+    assert unbroken.returncode == 0, unbroken.stderr
+    for point, count in kills:
+        done = start(project, f'{name}_broken', options, (point, count, signal.SIGKILL))
+        assert done.returncode == -signal.SIGKILL, (point, done.stdout, done.stderr)
+    done = start(project, f'{name}_broken', options)
+    assert done.returncode == 0, done.stderr
+    assert '--auto_resume: going on from' in done.stdout
+    assert_same_run(project, f'{name}_unbroken', f'{name}_broken')
+
+
+def test_killed_run_goes_on_exactly(project):
+    check_variant(project, 'concat, LMDB, 2 workers, EMA', KILLS[:4])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('variant', list(VARIANTS))
+def test_killed_run_goes_on_exactly_in_every_forward(project, variant):
+    check_variant(project, variant, KILLS)
+
+
+@pytest.mark.parametrize(
+    ('number', 'status'), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_signal_saves_and_the_run_goes_on_exactly(project, number, status):
+    """The unbroken run is that of the first test's variant without EMA: it is made here if need be."""
+    if not (project / 'experiments' / 'plain' / 'models' / 'net_g_latest.pth').exists():
+        assert start(project, 'plain', []).returncode == 0
+    name = number.name.lower()
+    done = start(project, name, [], ('step', 5, number))
+    assert done.returncode == status, done.stderr
+    assert done.stderr.endswith(f'Stopped by {number.name}.\n')
+    assert (project / 'experiments' / name / 'training_states' / '5.state').exists()
+    assert start(project, name, []).returncode == 0
+    assert_same_run(project, 'plain', name)
+
+
+def test_unreadable_state_is_passed_over(project):
+    done = start(project, 'damaged', [], ('step', 6, signal.SIGKILL))
+    assert done.returncode == -signal.SIGKILL
+    states = project / 'experiments' / 'damaged' / 'training_states'
+    assert {path.name for path in states.iterdir()} == {'2.state', '4.state'}
+    (states / '4.state').write_bytes((states / '4.state').read_bytes()[:1000])
+    done = start(project, 'damaged', ['train:total_iter=12'])
+    assert done.returncode == 0, done.stderr
+    assert '4.state: damaged, or no checkpoint; taking the state before it' in done.stdout
+    assert f'going on from {states / "2.state"}' in done.stdout
+
+
+def test_no_state_says_where_it_looked(project):
+    done = start(project, 'none_yet', ['train:total_iter=2'], ('step', 1, signal.SIGKILL))
+    assert f'no training state in {project}/experiments/none_yet/training_states, starting anew' in done.stdout

@@ -1,0 +1,121 @@
+"""Full disks, steps that are not finite, how many states are kept."""
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import BREAK, ROOT, make_project, run
+
+from facesr_plugin.errors import RunError
+from facesr_plugin.models import checkpoint
+from facesr_plugin.models.finite_guard import LIMIT, FiniteGuard
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory) -> Path:
+    root = make_project(tmp_path_factory.mktemp('project'))
+    text = (root / 'demo_exp1.yml').read_text()
+    (root / 'demo_exp1.yml').write_text(text.replace('logger:\n', 'logger:\n  keep_states: 2\n'))
+    return root
+
+
+def limit_file_size() -> None:
+    """No file may grow beyond 60 kB: the log fits, a training state with its pair pool does not."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+
+def test_full_disk_ends_the_run_and_keeps_what_was_there(project):
+    args = ['-opt', 'demo_exp1.yml', '--auto_resume', '--force_yml', 'name=full']
+    killed = subprocess.run(
+        [sys.executable, BREAK, 'step', '5', '9', *args], cwd=project, capture_output=True, check=False
+    )
+    assert killed.returncode == -9
+    folder = project / 'experiments' / 'full'
+    before = {path: path.read_bytes() for path in folder.rglob('*.*') if path.suffix in ('.pth', '.state')}
+    assert {path.name for path in before} == {'net_g_3.pth', 'net_g_best.pth', '3.state'}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'facesr_plugin/train.py'), *args],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        preexec_fn=limit_file_size,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert 'Traceback' not in done.stderr
+    assert re.search(r'^error: .*6\.state: cannot be written: File too large; \d+\.\d MB needed$', done.stderr, re.M)
+    assert all(path.read_bytes() == content for path, content in before.items() if path.name != 'net_g_best.pth')
+    assert torch.load(folder / 'models' / 'net_g_best.pth', weights_only=True)['params']
+    assert not list(folder.rglob('*.tmp'))
+
+
+def test_save_says_how_much_room_it_needs(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(28, 'No space left on device')
+
+    checkpoint.save(tmp_path / 'a.pth', {'params': {'w': torch.ones(3)}})
+    monkeypatch.setattr(checkpoint.os, 'fsync', full)
+    with pytest.raises(RunError, match=r'a\.pth: cannot be written: No space left on device; 1\.0 MB needed'):
+        checkpoint.save(tmp_path / 'a.pth', {'params': {'w': torch.zeros(250_000)}})
+    assert torch.equal(checkpoint.load(tmp_path / 'a.pth')['params']['w'], torch.ones(3))
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
+
+
+def test_keep_states(project):
+    options = ['name=keep', 'train:total_iter=6', 'logger:save_checkpoint_freq=1']
+    done = run('facesr_plugin/train.py', '-opt', 'demo_exp1.yml', '--force_yml', *options, cwd=project)
+    assert done.returncode == 0, done.stderr
+    folder = project / 'experiments' / 'keep'
+    assert {path.name for path in (folder / 'training_states').iterdir()} == {'5.state', '6.state'}
+    expected = {'net_g_5.pth', 'net_g_6.pth', 'net_g_best.pth', 'net_g_latest.pth'}
+    assert {path.name for path in (folder / 'models').iterdir()} == expected
+
+
+def test_diverged_run_stops_with_advice(project):
+    options = ['name=diverged', 'train:total_iter=40', 'train:scheduler:periods=[40]', 'train:optim_g:lr=1.0e+30']
+    done = run(
+        'facesr_plugin/train.py', '-opt', 'demo_exp1.yml', '--force_yml', *options, 'val:val_freq=40', cwd=project
+    )
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith('error: iteration 1')
+    assert 'not finite in 10 steps in a row, all skipped; lower train.optim_g.lr' in line
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('fused', [True, False])
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_guard_skips_exactly_the_bad_steps(fused, bad):
+    """One good step, bad ones, one good step: weights and optimiser are as after two good steps."""
+    results = []
+    for gradients in ([1.0, bad, bad, 2.0], [1.0, 2.0]):
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.AdamW([weight], lr=0.1, fused=fused)
+        guard = FiniteGuard(torch.device('cpu'))
+        for gradient in gradients:
+            weight.grad = torch.tensor([gradient, 1.0, 1.0])
+            guard.step(optimizer, torch.amp.GradScaler('cpu', enabled=False))
+            guard.check(1)
+        results.append((weight.detach(), optimizer.state[weight]['exp_avg'], float(optimizer.state[weight]['step'])))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert results[0][2] == results[1][2] == 2
+
+
+def test_guard_counts_in_a_row():
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.Adam([weight], fused=True)
+    guard, scaler = FiniteGuard(torch.device('cpu')), torch.amp.GradScaler('cpu', enabled=False)
+    for bad in [True] * (LIMIT - 1) + [False] + [True] * (LIMIT - 1):
+        weight.grad = torch.tensor([float('nan') if bad else 1.0])
+        guard.step(optimizer, scaler)
+        guard.check(1)
+    weight.grad = torch.tensor([float('nan')])
+    guard.step(optimizer, scaler)
+    with pytest.raises(RunError, match='in 10 steps in a row'):
+        guard.check(20)
+    assert guard.skipped == 2 * LIMIT - 1

@@ -1,0 +1,58 @@
+"""Two optimisation steps on a given batch, or on this process's part of it; a script for test_distributed.
+
+python two_processes.py FORWARD OUTPUT            the whole batch in one process
+torchrun --nproc_per_node=2 two_processes.py ...  half of it in each
+"""
+
+import sys
+from pathlib import Path
+
+import facesr_plugin
+
+# isort: split
+import torch
+from basicsr.utils.dist_util import get_dist_info
+from torch import distributed
+
+forward, output = sys.argv[1], Path(sys.argv[2])
+is_dist = distributed.is_torchelastic_launched()
+if is_dist:
+    distributed.init_process_group('gloo')
+rank, world_size = get_dist_info()
+
+torch.manual_seed(0)
+model = facesr_plugin.AlphaRealESRNetModel(
+    {
+        'name': 'two',
+        'is_train': True,
+        'dist': is_dist,
+        'rank': rank,
+        'world_size': world_size,
+        'num_gpu': 0,
+        'scale': 4,
+        'manual_seed': 0,
+        'queue_size': 0,
+        'datasets': {'train': {}},
+        'network_g': {'type': 'FaceSRResNet', 'num_feat': 8, 'num_block': 2},
+        'path': {'experiments_root': str(output.parent)},
+        'train': {
+            'total_iter': 2,
+            'precision': 'fp32',
+            'optim_g': {'type': 'Adam', 'lr': 1e-3},
+            'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [2]},
+            'pixel_opt': {'type': 'RegularizedL1Loss', 'forward': forward},
+            'alpha_opt': {'start': 0.8, 'end': 0.4},
+        },
+    }
+)
+generator = torch.Generator().manual_seed(1)
+for iteration in (1, 2):
+    lq, gt = torch.rand(4, 3, 12, 12, generator=generator), torch.rand(4, 3, 48, 48, generator=generator)
+    part = slice(rank * 4 // world_size, (rank + 1) * 4 // world_size)
+    model.lq, model.gt = lq[part], gt[part]
+    model.optimize_parameters(iteration)
+log = model.get_current_log()
+if rank == 0:
+    torch.save({'params': model.get_bare_model(model.net_g).state_dict(), 'l_pix': log['l_pix']}, output)
+if is_dist:
+    distributed.destroy_process_group()
