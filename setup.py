@@ -28,7 +28,7 @@ setup(
         'matplotlib',
     ],
     extras_require={
-        'test': ['pytest>=8', 'pytest-xdist', 'ruff>=0.9'],
+        'test': ['pytest>=8', 'pytest-xdist', 'jsonschema', 'ruff>=0.9'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],
     },

@@ -43,12 +43,20 @@ def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
     """
     buffer = np.frombuffer(data, np.uint8)
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size and not _is_cut_short(data) else None
     except cv2.error as error:  # e.g. a header that claims more pixels than OpenCV allows
         raise UserError(f'{name}: cannot be read as an image ({error.err})') from error
     if image is None:
         raise UserError(f'{name}: cannot be read as an image (empty, damaged or another file type)')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _is_cut_short(data: bytes | np.ndarray) -> bool:
+    """Return whether a JPEG's last scan does not end; OpenCV 4 fills the rest of such an image with grey."""
+    if bytes(data[:3]) != b'\xff\xd8\xff':
+        return False
+    data = bytes(data)
+    return data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')
 
 
 def read_image(path: str | Path) -> np.ndarray:

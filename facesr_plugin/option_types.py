@@ -146,27 +146,9 @@ class TrainOptions(StrictBlock):
     pixel_opt: PixelLossOptions
     alpha_opt: AlphaOptions | None = Field(None, description='with RegularizedL1Loss, and only with it')
 
-    @model_validator(mode='after')
-    def _check(self) -> 'TrainOptions':
-        if (self.pixel_opt.type == 'RegularizedL1Loss') != (self.alpha_opt is not None):
-            raise ValueError('alpha_opt: expected with pixel_opt type RegularizedL1Loss, and only with it')
-        if self.scheduler.periods and sum(self.scheduler.periods) < self.total_iter:
-            raise ValueError(
-                f'scheduler.periods: a sum of at least total_iter = {self.total_iter} expected,'
-                f' got {sum(self.scheduler.periods)}'
-            )
-        late = [iteration for iteration in self.scheduler.milestones if iteration >= self.total_iter]
-        if late:
-            raise ValueError(
-                f'scheduler.milestones: iterations before total_iter = {self.total_iter} expected, got {late}'
-            )
-        return self
-
 
 class MetricOptions(OpenBlock):
     """`val.metrics.NAME`: a metric of BasicSR and its options."""
-
-    crop_border: Count = Field(0, description='px left out at each border')
 
 
 class ValOptions(StrictBlock):
@@ -234,8 +216,8 @@ class ByPhase:
         pairs = ByType(PairOptions).schema(handler)
         return {
             'type': 'object',
-            'properties': {'train': ByType(FaceDegradationOptions).schema(handler), 'val': pairs, 'test': pairs},
-            'patternProperties': {'^(val|test)_': pairs},
+            'properties': {'train': ByType(FaceDegradationOptions).schema(handler)},
+            'patternProperties': {'^(val|test)(_|$)': pairs},
             'additionalProperties': False,
         }
 

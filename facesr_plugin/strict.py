@@ -34,8 +34,8 @@ class StrictBlock(BaseModel):
     def examine(cls, values: Mapping[str, Any], where: str = '') -> tuple[Self | None, list[str]]:
         """Check `values` as `parse` does, but return the problems.
 
-        A rule about several keys can only be checked when each of them is right. So what is wrong is taken out, and
-        the rest checked again, until nothing is left to object to.
+        The rules of a block are checked once its values are right. So what is wrong is taken out, and the rest checked
+        again, until nothing is left to object to; only a wrong value that must be there hides its own block's rules.
 
         Returns:
             The block without what is wrong in it, None if that cannot be; and one line per problem.
@@ -97,7 +97,8 @@ def _lines(details: list[ErrorDetails], block: type[BaseModel]) -> dict[tuple, s
             case 'value_error':
                 lines[path] = f'{key}: {detail["ctx"]["error"]}, got {value!r}'
             case _ if detail['loc'][-1] == '[key]' or detail['type'] == 'invalid_key':
-                lines[path] = f'{key}: a text expected as key, got {value!r}'
+                path = (*path[:-1], value)
+                lines[path] = f'{".".join(map(str, path))}: a text expected as key, got {value!r}'
             case _:
                 choices.setdefault(path, []).append(_expected(detail))
                 lines[path] = f'{key}: expected {" or ".join(choices[path])}, got {value!r}{_note(detail)}'
@@ -181,5 +182,5 @@ def _whole(value: Any) -> Any:
 Probability = Annotated[float, Field(ge=0, le=1)]
 Probabilities = Annotated[list[float], AfterValidator(_probabilities)]
 Range = Annotated[list[float], Len(2, 2), AfterValidator(_ascending)]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
-PositiveCount = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+PositiveCount = Annotated[int, Field(ge=1), BeforeValidator(_whole)]

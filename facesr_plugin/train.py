@@ -52,6 +52,7 @@ class TrainingRun:
         self.opt: dict[str, Any] = {}
         self.model: Any = None
         self.tb_logger: Any = None
+        self.sampler: EpochSampler | None = None
         self.start_iter = 0
         self.signal = 0
 
@@ -94,7 +95,8 @@ class TrainingRun:
         if not self.opt['dist']:
             batch *= max(1, self.opt['num_gpu'])
         options = {'seed': self.opt['manual_seed'], 'batch_size': batch, 'start_iter': self.start_iter}
-        return EpochSampler(dataset, num_replicas, rank, ratio, **options)
+        self.sampler = EpochSampler(dataset, num_replicas, rank, ratio, **options)
+        return self.sampler
 
     def build_model(self, opt: dict[str, Any]) -> Any:
         """Build the model, and let it flush TensorBoard whenever it saves."""
@@ -103,8 +105,13 @@ class TrainingRun:
         return self.model
 
     def make_prefetcher(self, loader: Any) -> Prefetcher:
-        """Draw batches; between two of them, that is after a whole iteration, see whether to stop."""
-        return Prefetcher(loader, before_next=self.stop_if_asked)
+        """Draw batches; before each, that is between iterations, see whether to stop and tell the model the epoch."""
+
+        def before_next() -> None:
+            self.stop_if_asked()
+            self.model.epoch = self.sampler.epoch + 1
+
+        return Prefetcher(loader, before_next)
 
     # ------------------------------------------------------------------- stopping
     def take_signal(self, number: int, frame: Any) -> None:

@@ -38,8 +38,8 @@ PAIRINGS = (  # our way to train, and which of stock's it stands beside
 # --------------------------------------------------------------------------- data set
 def dataset_cases(setup: Setup) -> Iterator[Case]:
     """One sample: decode, augment, crop, draw three kernels; in one thread, as in a loader process."""
-    for values in ('png', 'raw'):
-        name = f'data set item, {setup.crop} px: stock from PNG LMDB, ours from {values.upper()} LMDB'
+    for values, label in (('png', 'the same'), ('raw', 'a raw one')):
+        name = f'data set item, {setup.crop} px: stock from a PNG LMDB, ours from {label}'
         stock, ours = partial(stock_items, setup), partial(our_items, setup, values)
         yield Case(name, '-', stock, ours, runs=setup.items, threads=1)
 
@@ -62,7 +62,7 @@ def _read_item(dataset: Dataset, number: int) -> object:
 def degradation_cases(setup: Setup) -> Iterator[Case]:
     """`feed_data` without pool and crop; cost depends on the draw, so a repetition has several, the same in both."""
     for side in setup.degraded:
-        name = f'degradation, batch {setup.batch}, {side} px'
+        name = f'degradation, {side} px'
         stock, ours = partial(stock_degradation, setup, side), partial(our_degradation, setup, side)
         yield Case(name, 'fp32', stock, ours, runs=setup.batches)
 
@@ -97,7 +97,7 @@ def pool_cases(setup: Setup) -> Iterator[Case]:
     """Exchange a batch with a full pool, and the memory that takes."""
     name = f'pair pool of {setup.pool_size} x {setup.pool_side} px'
     stock, ours = partial(stock_pool, setup), partial(our_pool, setup)
-    yield Case(f'{name}, exchange of a batch of {setup.batch}', '-', stock, ours, runs=setup.batches)
+    yield Case(f'{name}, exchange of a batch', '-', stock, ours, runs=setup.batches)
     yield Case(f'{name}, peak memory', '-', stock, ours, memory=True)
 
 
@@ -133,16 +133,16 @@ def step_cases(setup: Setup) -> Iterator[Case]:
     """`optimize_parameters` on one batch of pairs."""
     for kind, stock_kind in PAIRINGS:
         for precision in PRECISIONS:
-            name = f'step, batch {setup.batch}, {setup.patch} px: stock {stock_kind}, ours {kind}'
+            name = f'step, {setup.patch} px: stock {stock_kind}, ours {kind}'
             stock, ours = stock_step(setup, stock_kind), partial(our_step, setup, kind, precision)
-            yield Case(name, precision, stock, ours)
+            yield Case(name, precision, stock, ours, runs=setup.steps)
 
 
 def memory_cases(setup: Setup) -> Iterator[Case]:
     """Peak memory of `optimize_parameters`: weights, gradients, optimiser and activations."""
     for kind, stock_kind in (*PAIRINGS, ('sequential', 'plain L1')):
         for precision in PRECISIONS:
-            name = f'peak memory of a step, batch {setup.batch}, {setup.patch} px: stock {stock_kind}, ours {kind}'
+            name = f'peak memory of a step, {setup.patch} px: stock {stock_kind}, ours {kind}'
             stock, ours = stock_step(setup, stock_kind), partial(our_step, setup, kind, precision)
             yield Case(name, precision, stock, ours, memory=True)
 
@@ -169,7 +169,7 @@ def iteration_cases(setup: Setup) -> Iterator[Case]:
     """Batch from a PNG LMDB, degradation, pool and step."""
     for kind, stock_kind in PAIRINGS:
         for precision in PRECISIONS:
-            name = f'training iteration, batch {setup.batch}, {setup.patch} px: stock {stock_kind}, ours {kind}'
+            name = f'training iteration, {setup.patch} px: stock {stock_kind}, ours {kind}'
             stock, ours = partial(stock_iteration, setup, stock_kind), partial(our_iteration, setup, kind, precision)
             yield Case(name, precision, stock, ours, runs=setup.iterations, images=setup.batch)
 
@@ -242,9 +242,9 @@ class _Loader(list):
 def ceiling_cases(setup: Setup) -> Iterator[Case]:
     """A step beside a matrix product of as many multiply-adds; the ratio is the part of its rate that is reached."""
     for precision in PRECISIONS:
-        name = f'step, batch {setup.batch}, {setup.patch} px: matrix product of as many multiply-adds, ours concat'
+        name = f'ceiling, {setup.patch} px: matrix product of as many multiply-adds, ours a concat step'
         stock, ours = partial(matrix_product, setup, precision), partial(our_step, setup, 'concat', precision)
-        yield Case(name, precision, stock, ours)
+        yield Case(name, precision, stock, ours, runs=setup.steps)
 
 
 def matrix_product(setup: Setup, precision: str, side: int = 4096) -> Run:

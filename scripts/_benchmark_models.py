@@ -1,5 +1,6 @@
 """What `benchmark.py` compares: stock's model and ours, alike in options, weights and data."""
 
+import logging
 import random
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from basicsr.utils import get_root_logger
 from basicsr.utils.file_client import FileClient, LmdbBackend
 from basicsr.utils.img_process_util import filter2D
 from realesrgan.data.realesrgan_dataset import RealESRGANDataset
@@ -51,6 +53,7 @@ class Setup:
         validated: HR side of the validation pair.
         items: Faces to take; a repetition of the data set reads each once.
         batches: Batches that a repetition degrades, or exchanges with the pool.
+        steps: Optimisation steps of a repetition.
         iterations: Training iterations of a repetition.
     """
 
@@ -68,6 +71,7 @@ class Setup:
     validated: int = 512
     items: int = 40
     batches: int = 8
+    steps: int = 1
     iterations: int = 3
 
     @property
@@ -80,7 +84,7 @@ class Setup:
         return [read_image(path) for path in islice(cycle(list_images(self.faces)[: self.items]), number)]
 
     def lmdb(self, name: str) -> Path:
-        """Return an LMDB of the faces, made at the first call: pixels where its name begins with `raw`, else PNG."""
+        """Return an LMDB of the faces, made at the first call: `raw` of pixels, any other of PNGs."""
         path = self.folder / f'{name}.lmdb'
         if not path.exists():
             files = {file.stem: file for file in list_images(self.faces)[: self.items]}
@@ -111,10 +115,11 @@ STOCK_MODELS = {'plain L1': realesrnet_model.RealESRNetModel, 'dual loss': DualL
 
 @contextmanager
 def stock_runs(setup: Setup) -> Iterator[None]:
-    """Let stock run as it is released; on the CPU without `.cuda()`, and with contiguous images before its filter.
+    """Let stock run as it is released, silently; on the CPU without `.cuda()`, its filter's images made contiguous.
 
     Where a patch is larger than stock's crop, which no option changes, the crop is set to it.
     """
+    get_root_logger(log_level=logging.ERROR)  # BasicSR prints every network it builds
     get_item = RealESRGANDataset.__getitem__
     crops = tuple(setup.crop if constant == STOCK_CROP else constant for constant in get_item.__code__.co_consts)
     cropping = FunctionType(get_item.__code__.replace(co_consts=crops), get_item.__globals__)

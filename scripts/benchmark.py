@@ -9,7 +9,6 @@ its ratio is the median of stock / ours of the pairs.
 
 import argparse
 import json
-import logging
 import platform
 import subprocess
 import tempfile
@@ -23,7 +22,6 @@ import torch
 from _benchmark_cases import GROUPS
 from _benchmark_models import SCALE, STOCK_CROP, Setup, stock_runs
 from _benchmark_timing import Case, as_row, measure
-from basicsr.utils import get_root_logger
 from tqdm import tqdm
 
 from facesr_plugin.data.image_source import FolderImages
@@ -32,8 +30,10 @@ from facesr_plugin.errors import UserError, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICES = ('cpu', 'cuda')
-PATCH = {'cpu': 128, 'cuda': 512}  # px
-WORKERS = {'cpu': 0, 'cuda': 4}
+SIZES = {
+    'cpu': {'patch': 128},
+    'cuda': {'patch': 512, 'workers': 4, 'steps': 10, 'iterations': 10},
+}
 QUICK = {
     'patch': 96,
     'blocks': 1,
@@ -44,16 +44,20 @@ QUICK = {
     'validated': 64,
     'items': 5,
     'batches': 1,
+    'steps': 1,
     'iterations': 1,
 }
 NOTES = (
+    'Batches of 5. A value is the median of repetitions, stock and ours in turns, with (least-greatest);'
+    ' stock / ours is the median over the pairs. More than 1: ours is faster or smaller.',
     'Stock runs as released, in fp32; where it needs CUDA and there is none, `.cuda()` does nothing and images are made'
-    ' contiguous before `filter2D`.',
-    'Precision is that of our network; layout channels-last, loss and degradation fp32.',
-    'Stock dual loss: RealESRNetModel with two forwards and one backward. A patch above 400 px also becomes the crop'
-    ' that RealESRGANDataset has in its code.',
+    ' contiguous before `filter2D`. `cudnn.benchmark` is on, as in its training.',
+    'Precision is that of our network, laid out channels-last; our loss and degradation are fp32.',
+    'Stock dual loss: `RealESRNetModel` with two forwards and one backward. A patch above 400 px also replaces the crop'
+    ' of 400 px in the code of `RealESRGANDataset`.',
+    "Ceiling: stock / ours is the part of the matrix product's rate that our step reaches.",
 )
-COLUMNS = ('what', 'device', 'precision', 'stock', 'ours', 'stock / ours')
+COLUMNS = ('what', 'precision', 'stock', 'ours', 'stock / ours')
 
 
 def check_faces(folder: Path, side: int) -> None:
@@ -76,17 +80,20 @@ def plan(setups: list[Setup], groups: list[str]) -> Iterator[tuple[Setup, Case]]
                 yield setup, case
 
 
-def describe_machine(devices: list[str]) -> str:
-    """Return what the numbers hold for: versions, hardware, commit."""
-    parts = [f'PyTorch {torch.__version__}']
-    if 'cpu' in devices:
-        parts.append(f'{_cpu_name()}, {torch.get_num_threads()} threads')
-    if 'cuda' in devices and torch.cuda.is_available():
-        parts.append(torch.cuda.get_device_name())
+def describe_software() -> str:
+    """Return the versions that the numbers hold for."""
     command = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty', '--abbrev=10']
+    commit = ''
     with suppress(OSError, subprocess.CalledProcessError):  # no checkout, no commit
-        parts.append(f'commit {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}')
-    return '; '.join(parts)
+        commit = f', commit {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}'
+    return f'PyTorch {torch.__version__}{commit}'
+
+
+def describe_device(device: str) -> str:
+    """Return the hardware that the numbers hold for."""
+    if device == 'cpu':
+        return f'CPU: {_cpu_name()}, {torch.get_num_threads()} threads'
+    return f'CUDA: {torch.cuda.get_device_name() if torch.cuda.is_available() else "no device here"}'
 
 
 def _cpu_name() -> str:
@@ -99,16 +106,16 @@ def _cpu_name() -> str:
 
 def format_row(row: dict[str, Any]) -> tuple[str, ...]:
     """Return a row's cells, as in `COLUMNS`."""
-    name, device, precision = row['name'], row['device'], row['precision']
+    name, precision = row['name'], row['precision']
     unit, ratio = ('MiB', 'memory_ratio') if row['stock_ms'] is None else ('ms', 'speedup')
     if row[ratio] is None:
-        return name, device, precision, 'not measured', 'not measured', '-'
+        return name, precision, 'not measured', 'not measured', '-'
     cells = []
     for side in ('stock', 'ours'):
         text = f'{_spread(row, f"{side}_{unit.lower()}")} {unit}'
         rate = row[f'{side}_images_per_s']
         cells.append(f'{text}, {rate:.3g} images/s' if rate else text)
-    return name, device, precision, *cells, _spread(row, ratio)
+    return name, precision, *cells, _spread(row, ratio)
 
 
 def _spread(row: dict[str, Any], key: str) -> str:
@@ -135,11 +142,10 @@ def build_parser() -> argparse.ArgumentParser:
         description='Print a table of times and memory, ours beside stock BasicSR and Real-ESRGAN.',
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        '--device', choices=DEVICES, help='where; by default both, and a missing CUDA device leaves its rows unmeasured'
-    )
+    parser.add_argument('--device', choices=DEVICES, help='None: both; without a CUDA device its rows are not measured')
     parser.add_argument('--only', nargs='+', choices=list(GROUPS), default=list(GROUPS), help='groups of rows')
-    parser.add_argument('--patch', type=int, help=f'HR side of a step, px; by default {PATCH["cpu"]}, on CUDA 512')
+    patches = ', '.join(f'{sizes["patch"]} on {device}' for device, sizes in SIZES.items())
+    parser.add_argument('--patch', type=int, help=f'HR side of a step, px; None: {patches}')
     parser.add_argument('--repeat', type=int, default=7, help='pairs of repetitions a row')
     parser.add_argument('--faces', type=Path, default=ROOT / 'tests' / 'data' / 'faces', help='folder of HR faces')
     parser.add_argument('--quick', action='store_true', help='tiny sizes: whether it runs, not how fast')
@@ -165,26 +171,34 @@ def main(argv: list[str] | None = None) -> int | None:
     devices = [args.device] if args.device else list(DEVICES)
     present = [device for device in devices if device == 'cpu' or torch.cuda.is_available()]
 
+    for path in filter(None, (args.json, args.markdown)):
+        _touch(path)
+
     with tempfile.TemporaryDirectory() as folder:
         setups = []
         for device in devices:
-            sizes = {'patch': PATCH[device], 'workers': WORKERS[device]} | (QUICK if args.quick else {})
-            sizes |= {'patch': args.patch} if args.patch else {}
+            sizes = SIZES[device] | (QUICK if args.quick else {}) | ({'patch': args.patch} if args.patch else {})
             setups.append(Setup(torch.device(device), args.faces, Path(folder), **sizes))
         largest = max(max(s.crop, s.pool_side, s.validated, *s.degraded) for s in setups if s.device.type in present)
         check_faces(args.faces, max(largest, STOCK_CROP))
+        if {'dataset', 'iteration'} & set(args.only):
+            for name in ('stock', 'png', 'raw'):  # now, not between the rows
+                setups[0].lmdb(name)
         rows = run(list(plan(setups, args.only)), present, args.repeat)
 
-    text = '\n'.join([describe_machine(devices), '', format_table(rows), '', *(f'- {note}' for note in NOTES)])
+    parts = [describe_software()]
+    for device in devices:
+        parts += [describe_device(device), format_table([row for row in rows if row['device'] == device])]
+    text = '\n\n'.join([*parts, '\n'.join(f'- {note}' for note in NOTES)])
     print(text)
-    _write(args.json, json.dumps(rows, indent=1))
-    _write(args.markdown, text)
+    for path, content in ((args.json, json.dumps(rows, indent=1)), (args.markdown, text)):
+        if path:
+            path.write_text(content + '\n', encoding='utf-8')
     return None
 
 
 def run(cases: list[tuple[Setup, Case]], present: list[str], repeat: int) -> list[dict[str, Any]]:
     """Measure the rows whose device is present; return all, as in the JSON file."""
-    get_root_logger(log_level=logging.ERROR)  # BasicSR prints every network it builds
     torch.backends.cudnn.benchmark = True  # as BasicSR's training sets it
     rows = []
     for setup, case in (bar := tqdm(cases, unit='row')):
@@ -202,12 +216,11 @@ def stock_environment(setup: Setup) -> partial:
     return partial(stock_runs, setup)
 
 
-def _write(path: Path | None, text: str) -> None:
-    if path is None:
-        return
+def _touch(path: Path) -> None:
+    """Make a file that is written at the end, so that it cannot fail then."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + '\n', encoding='utf-8')
+        path.touch()
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}') from error
 

@@ -4,3 +4,5 @@ import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import facesr_plugin  # noqa: F401  (before any test imports BasicSR: it makes BasicSR importable)
+
+collect_ignore = ['run_and_break.py', 'two_processes.py']  # scripts that tests start

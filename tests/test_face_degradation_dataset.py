@@ -69,12 +69,12 @@ def test_registered(folder):
 
 def test_sample(folder):
     dataset = FaceDegradationDataset(options(folder))
-    sample = dataset[SampleIndex(5, epoch=2, seed=(0, 9))]
+    sample = dataset[SampleIndex(5, seed=(0, 9))]
     assert len(dataset) == 6
-    assert set(sample) == {'gt', *KERNELS, 'gt_path', 'epoch'}
+    assert set(sample) == {'gt', *KERNELS, 'gt_path'}
     assert (sample['gt'].dtype, sample['gt'].shape) == (torch.uint8, (3, 64, 64))
     assert sample['gt'][2].unique().tolist() == [5]
-    assert (sample['gt_path'], sample['epoch']) == ('more/face_5.png', 2)
+    assert sample['gt_path'] == 'more/face_5.png'
     for name in KERNELS:
         assert (sample[name].dtype, sample[name].shape) == (torch.float32, (21, 21))
 
@@ -86,7 +86,7 @@ def test_patch_of_any_size(folder, gt_size):
     dataset = FaceDegradationDataset(options(folder, gt_size=gt_size))
     corners, flips = set(), 0
     for position in range(60):
-        red, green, _ = dataset[SampleIndex(0, 0, (0, position))]['gt'].int()
+        red, green, _ = dataset[SampleIndex(0, (0, position))]['gt'].int()
         flipped = int(red[0, 0] > red[0, 1])
         columns = red[0].flip(0) if flipped else red[0]
         left, top = int(columns[0]), int(green[0, 0])
@@ -104,14 +104,14 @@ def test_patch_of_any_size(folder, gt_size):
 
 def test_image_of_the_patch_size_is_used_whole(tmp_path):
     write_image(tmp_path / 'square.png', coordinates(1)[:, :72])
-    gt = FaceDegradationDataset(options(tmp_path, gt_size=72, use_hflip=False))[SampleIndex(0, 0, (0, 0))]['gt']
+    gt = FaceDegradationDataset(options(tmp_path, gt_size=72, use_hflip=False))[SampleIndex(0, (0, 0))]['gt']
     np.testing.assert_array_equal(gt.permute(1, 2, 0).numpy(), coordinates(1)[:, :72])
 
 
 def test_without_flip(folder):
     dataset = FaceDegradationDataset(options(folder, use_hflip=False))
     for position in range(20):
-        red = dataset[SampleIndex(0, 0, (0, position))]['gt'][0].int()
+        red = dataset[SampleIndex(0, (0, position))]['gt'][0].int()
         assert (red.diff(dim=1) == 1).all()
 
 
@@ -120,7 +120,7 @@ def test_rotations(folder):
     dataset = FaceDegradationDataset(options(folder, use_rot=True))
     orientations = set()
     for position in range(80):
-        red, green, _ = dataset[SampleIndex(0, 0, (0, position))]['gt'].int()
+        red, green, _ = dataset[SampleIndex(0, (0, position))]['gt'].int()
         orientations.add(
             (*(int(step) for plane in (red, green) for step in (plane[0, 1] - plane[0, 0], plane[1, 0] - plane[0, 0])),)
         )
@@ -136,7 +136,6 @@ def test_same_samples_whatever_the_workers(folder, workers):
     found, expected = batches(dataset, workers), batches(dataset, 0)
     assert equal(found, expected)
     assert [batch['gt_path'] for batch in found] == [batch['gt_path'] for batch in expected]
-    assert {int(epoch) for batch in found for epoch in batch['epoch']} == {1}
 
 
 def test_same_samples_for_a_resumed_run(folder):
@@ -146,11 +145,11 @@ def test_same_samples_for_a_resumed_run(folder):
 
 def test_function_of_seed_and_position(folder):
     dataset = FaceDegradationDataset(options(folder))
-    sample = dataset[SampleIndex(2, 0, (3, 14))]
+    sample = dataset[SampleIndex(2, (3, 14))]
     torch.rand(5), np.random.rand()
-    assert equal([dataset[SampleIndex(2, 1, (3, 14))]], [sample])
+    assert equal([dataset[SampleIndex(2, (3, 14))]], [sample])
     for seed in ((3, 15), (4, 14)):
-        assert not torch.equal(dataset[SampleIndex(2, 0, seed)]['kernel1'], sample['kernel1'])
+        assert not torch.equal(dataset[SampleIndex(2, seed)]['kernel1'], sample['kernel1'])
 
 
 def test_other_samplers_follow_the_processs_seed(folder):
@@ -160,7 +159,6 @@ def test_other_samplers_follow_the_processs_seed(folder):
     random.seed(1)
     assert equal([dataset[i] for i in range(3)], first)
     assert not torch.equal(dataset[0]['kernel1'], first[0]['kernel1'])
-    assert 'epoch' not in first[0]
 
 
 @pytest.mark.parametrize('png_level', [1, None])

@@ -80,7 +80,7 @@ def test_samples_are_stock(changes, use_rot, tmp_path):
         entropy = (5, position)
         seed_globals(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         expected = stock[0]
-        sample = ours[SampleIndex(0, epoch=0, seed=entropy)]
+        sample = ours[SampleIndex(0, seed=entropy)]
         np.testing.assert_array_equal(sample['gt'].numpy(), (expected['gt'] * 255).round().numpy())
         for name in ('kernel1', 'kernel2', 'sinc_kernel'):
             np.testing.assert_allclose(sample[name].numpy(), expected[name].numpy(), rtol=1e-5, atol=1e-9)

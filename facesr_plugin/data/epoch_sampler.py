@@ -11,21 +11,19 @@ class SampleIndex(int):
     """A data set index that also knows where in the run it stands; to any data set it is a plain `int`.
 
     Attributes:
-        epoch: Epoch, from 0.
         seed: What the sample's own randomness is a function of: the run's seed, and how many samples of the run, over
             all processes, come before it.
     """
 
-    epoch: int
     seed: tuple[int, int]
 
-    def __new__(cls, index: int, epoch: int, seed: tuple[int, int]) -> 'SampleIndex':  # noqa: D102  (as the class)
+    def __new__(cls, index: int, seed: tuple[int, int]) -> 'SampleIndex':  # noqa: D102  (as the class)
         self = super().__new__(cls, index)
-        self.epoch, self.seed = epoch, seed
+        self.seed = seed
         return self
 
     def __reduce__(self) -> tuple:
-        return SampleIndex, (int(self), self.epoch, self.seed)
+        return SampleIndex, (int(self), self.seed)
 
 
 class EpochSampler(Sampler):
@@ -76,4 +74,4 @@ class EpochSampler(Sampler):
         indices = np.concatenate([generator.permutation(self.dataset_size) for _ in range(rounds)])
         done = max(0, self.start_iter - self.epoch * self.iter_per_epoch) * self.batch_size
         for offset in range(self.rank + done * self.num_replicas, total, self.num_replicas):
-            yield SampleIndex(int(indices[offset]), self.epoch, (self.seed, self.epoch * total + offset))
+            yield SampleIndex(int(indices[offset]), (self.seed, self.epoch * total + offset))

@@ -58,7 +58,7 @@ class FaceDegradationDataset(Dataset):
     loads it; with any other sampler it follows the loader process's own random state.
 
     A sample holds `gt`, uint8 RGB (3, gt_size, gt_size); `kernel1`, `kernel2` and `sinc_kernel`, float (K, K);
-    `gt_path`; and `epoch`, from 0, if the sampler tells.
+    and `gt_path`.
 
     Args:
         opt: The YAML block as BasicSR hands it over.
@@ -94,8 +94,7 @@ class FaceDegradationDataset(Dataset):
         patch = self._augment(self.images.read(key), python)
         names = ('kernel1', 'kernel2', 'sinc_kernel')
         kernels = map(torch.from_numpy, sample_kernels(self.options, python, numpy))
-        sample = {'gt': torch.from_numpy(patch), **dict(zip(names, kernels, strict=True)), 'gt_path': key}
-        return sample if entropy is None else {**sample, 'epoch': index.epoch}
+        return {'gt': torch.from_numpy(patch), **dict(zip(names, kernels, strict=True)), 'gt_path': key}
 
     def _augment(self, image: np.ndarray, python: random.Random) -> np.ndarray:
         """Flip, rotate and crop as stock does, in its order of draws: (H, W, 3) -> (3, gt_size, gt_size)."""

@@ -111,6 +111,7 @@ class LmdbImages:
     Attributes:
         keys: In the order of meta_info.txt.
         shapes: (height, width) of each, px.
+        has_raw: Whether there are values that stock BasicSR cannot read.
 
     Raises:
         UserError: No complete LMDB there, or meta_info.txt does not describe it.
@@ -121,6 +122,7 @@ class LmdbImages:
         self._meta = _read_meta(self.path)
         self.keys = list(self._meta)
         self.shapes = [(height, width) for height, width, _ in self._meta.values()]
+        self.has_raw = any(is_raw for _, _, is_raw in self._meta.values())
         with _environment(self.path).begin(buffers=True) as txn:
             for key in self.keys:
                 _get(txn, self.path, key)

@@ -59,7 +59,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """Add alpha, random streams, pair pool and the run's record to what `SRModel` sets up."""
         opt = self.opt
         self.current_iter = 0
-        self.epoch: int | None = None
+        self.epoch: int | None = None  # from 1; told by the training loop
         self.tb_logger = None
         seed = int(np.random.SeedSequence([opt['manual_seed'], opt['rank']]).generate_state(1)[0])
         self.streams = RandomStreams(seed, self.device)
@@ -126,8 +126,6 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if self.opt.get('gt_size'):
             gt, lq = self._crop(gt, lq, self.opt['gt_size'])
         self.lq, self.gt = self.pool.exchange(lq, gt) if self.pool else (lq, gt)
-        if 'epoch' in data:
-            self.epoch = int(data['epoch'][0]) + 1
 
     def _crop(self, gt: torch.Tensor, lq: torch.Tensor, gt_size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cut the same random patch out of every pair."""

@@ -1,0 +1,182 @@
+import json
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import _benchmark_cases as cases
+import _benchmark_models as models
+import _benchmark_timing as timing
+import benchmark
+import numpy as np
+import pytest
+import torch
+from basicsr.utils.file_client import FileClient, LmdbBackend
+
+from facesr_plugin.errors import UserError
+from facesr_plugin.images import write_image
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device('cpu')
+SPREADS = [f'{key}{end}' for key in ('stock_ms', 'ours_ms', 'speedup') for end in ('', '_min', '_max')]
+MEMORY = [f'{key}{end}' for key in ('stock_mib', 'ours_mib', 'memory_ratio') for end in ('', '_min', '_max')]
+KEYS = {'name', 'device', 'precision', *SPREADS, *MEMORY, 'stock_images_per_s', 'ours_images_per_s'}
+
+
+@pytest.fixture
+def setup(tmp_path) -> models.Setup:
+    return models.Setup(CPU, ROOT / 'tests' / 'data' / 'faces', tmp_path, **benchmark.QUICK)
+
+
+def test_command_writes_both_files(tmp_path, capsys):
+    files = {'--json': tmp_path / 'new' / 'speed.json', '--markdown': tmp_path / 'new' / 'speed.md'}
+    options = [text for name, path in files.items() for text in (name, str(path))]
+    assert (
+        benchmark.main(['--quick', '--device', 'cpu', '--repeat', '2', '--only', 'dataset', 'pool', *options]) is None
+    )
+
+    rows = json.loads(files['--json'].read_text())
+    assert [row['name'].split(',')[0] for row in rows] == ['data set item'] * 2 + ['pair pool of 10 x 96 px'] * 2
+    for row in rows:
+        assert set(row) == KEYS
+        assert row['device'] == 'cpu'
+        measured, others = (MEMORY, SPREADS) if 'memory' in row['name'] else (SPREADS, MEMORY)
+        assert all(row[key] > 0 for key in measured)
+        assert all(row[key] is None for key in others)
+        for key in measured[::3]:
+            assert row[f'{key}_min'] <= row[key] <= row[f'{key}_max']
+
+    printed, text = capsys.readouterr().out, files['--markdown'].read_text()
+    assert printed == text
+    assert text.startswith(f'PyTorch {torch.__version__}')
+    assert f'CPU: {benchmark._cpu_name()}, {torch.get_num_threads()} threads' in text
+    table = [line.split('|') for line in text.splitlines() if line.startswith('|')]
+    assert {len(line) for line in table} == {len(benchmark.COLUMNS) + 2}
+    assert [line[1].strip() for line in table[2:]] == [row['name'] for row in rows]
+
+
+def test_without_the_device_the_rows_stand_unmeasured(setup):
+    cuda = replace(setup, device=torch.device('cuda'))
+    rows = benchmark.run(list(benchmark.plan([cuda], list(cases.GROUPS))), ['cpu'], 1)
+    assert {(row['device'], row['stock_ms'], row['ours_ms'], row['speedup']) for row in rows} == {
+        ('cuda', None, None, None)
+    }
+    assert benchmark.format_table(rows).count('not measured') == 2 * len(rows)
+
+
+def test_the_ratio_is_the_median_over_pairs(monkeypatch):
+    """Ratios 1, 4 and 3; the ratio of the medians would be 2."""
+    clock = iter([0, 10, 100, 110, 200, 220, 300, 305, 400, 490, 500, 530])
+    monkeypatch.setattr(timing.time, 'perf_counter', lambda: next(clock) / 1000)
+    order = []
+    runs = [lambda number, side=side: order.append((side, number)) for side in ('stock', 'ours')]
+    stock, ours = timing.time_pairs(*runs, runs=1, repeat=3, device=CPU)
+    assert order[: 2 * timing.WARM_UP] == [('stock', 0), ('stock', 1), ('ours', 0), ('ours', 1)]
+    assert order[2 * timing.WARM_UP :] == [(side, number) for number in (2, 3, 4) for side in ('stock', 'ours')]
+
+    result = timing.Result.of(stock, ours)
+    row = timing.as_row(timing.Case('a', 'fp32', None, None, images=5), 'cpu', result)
+    expected = {'stock_ms': 20, 'stock_ms_max': 90, 'ours_ms': 10, 'ours_ms_min': 5, 'speedup': 3, 'speedup_min': 1}
+    assert {key: row[key] for key in expected} == pytest.approx(expected)
+    assert row['ours_images_per_s'] == pytest.approx(500)
+
+
+def test_a_repetition_is_the_mean_of_its_runs(monkeypatch):
+    clock = iter([0, 12, 100, 106])
+    monkeypatch.setattr(timing.time, 'perf_counter', lambda: next(clock) / 1000)
+    numbers = []
+    times = timing.time_pairs(numbers.append, lambda number: None, runs=4, repeat=1, device=CPU)
+    assert times == (pytest.approx([3]), pytest.approx([1.5]))
+    assert numbers == [0, 1, 2, 3, 4, 5]
+
+
+def test_peak_memory_is_that_of_a_fresh_process():
+    """2^24 whole numbers of 8 bytes are 128 MiB; what this process holds does not count."""
+    held = torch.ones(2**26)
+    make = partial(torch.full, (2**24,))
+    assert 120 < timing.peak_memory(partial(partial, make), CPU, nullcontext) < 150, len(held)
+
+
+@pytest.mark.parametrize(('kind', 'stock_kind'), cases.PAIRINGS)
+def test_both_sides_start_alike_and_do_the_same_step(setup, kind, stock_kind):
+    """The same weights, the same batch and, in fp32, the same weights after it; `sampled` draws other branches."""
+    with models.stock_runs(setup):
+        sides = models.build_stock(setup, stock_kind), models.build_ours(setup, kind)
+        assert_same_weights(*sides, atol=0)
+        lq, gt = models.pairs(setup, setup.patch)
+        assert lq.shape == (5, 3, 24, 24)
+        assert gt.shape == (5, 3, 96, 96)
+        for model in sides:
+            model.lq, model.gt = lq, gt
+            for group in model.optimizer_g.param_groups:
+                group['eps'] = 1  # then Adam's step is smooth in the gradient
+            model.optimize_parameters(1)
+        if kind != 'sampled':
+            assert_same_weights(*sides, atol=1e-7)
+
+
+def assert_same_weights(stock, ours, atol):
+    weights, others = stock.net_g.state_dict(), ours.net_g.state_dict()
+    assert list(weights) == list(others)
+    for name, value in weights.items():
+        torch.testing.assert_close(others[name].contiguous(), value, rtol=0, atol=atol)
+
+
+def test_stock_crops_at_400_px_and_larger_patches_at_theirs(setup):
+    for patch, side in ((96, 400), (512, 512)):
+        sized = replace(setup, patch=patch)
+        with models.stock_runs(sized):
+            assert models.stock_dataset(sized)[0]['gt'].shape == (3, side, side)
+        assert models.our_dataset(sized, 'png')[0]['gt'].shape == (3, side, side)
+
+
+def test_stock_is_left_as_it_was(setup):
+    before = [(holder, holder.cuda) for holder in (torch.Tensor, torch.nn.Module)]
+    get_item, filter2d = models.RealESRGANDataset.__getitem__, models.realesrnet_model.filter2D
+    with models.stock_runs(setup):
+        assert FileClient._backends['lmdb'] is LmdbBackend
+    assert all(holder.cuda is method for holder, method in before)
+    assert models.RealESRGANDataset.__getitem__ is get_item
+    assert models.realesrnet_model.filter2D is filter2d
+    assert FileClient._backends['lmdb'] is not LmdbBackend
+
+
+def test_multiply_adds(setup):
+    """Of a 3x3 convolution cin cout 9 a pixel; 24 LR px a side, 10 images, three times but for the first layer."""
+    lr, feat = 24**2, 8
+    body = 2 * feat * feat * lr + feat * 4 * feat * lr + feat * 4 * feat * 4 * lr + (feat * feat + feat * 3) * 16 * lr
+    assert cases.count_multiply_adds(setup) == 10 * 9 * (3 * body + 2 * 3 * feat * lr)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--repeat', '0'], '--repeat: at least 1 expected, got 0'),
+        (['--patch', '130'], '--patch: a multiple of the scale 4, at least 74, expected, got 130'),
+        (['--patch', '72'], '--patch: a multiple of the scale 4, at least 74, expected, got 72'),
+        (['--faces', 'none'], 'none: no such folder'),
+        (['--faces', 'small', '--quick'], 'small/a.png: at least 400x400 px expected, got 399x400'),
+        (['--quick', '--only', 'pool', '--json', 'file/x.json'], 'file/x.json: File exists'),
+    ],
+)
+def test_errors(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    write_image(Path('small/a.png'), np.zeros((400, 399, 3), np.uint8))
+    Path('file').touch()
+    with pytest.raises(UserError) as caught:
+        benchmark.main(['--device', 'cpu', *options])
+    assert str(caught.value) == message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without CUDA')
+def test_cuda_asked_for_and_not_there():
+    with pytest.raises(UserError, match=r'^--device cuda: no CUDA device here$'):
+        benchmark.main(['--device', 'cuda'])
+
+
+def test_command(tmp_path):
+    command = [sys.executable, str(ROOT / 'scripts' / 'benchmark.py'), '--faces', 'none']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, 'error: none: no such folder\n')
