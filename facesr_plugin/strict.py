@@ -35,22 +35,25 @@ class StrictBlock(BaseModel):
         """Check `values` as `parse` does, but return the problems.
 
         The rules of a block are checked once its values are right. So what is wrong is taken out, and the rest checked
-        again, until nothing is left to object to; only a wrong value that must be there hides its own block's rules.
+        again, until nothing is left to object to. A rule then sees defaults for what was taken out: what it says is
+        passed over if it names such a key. Only a wrong value that must be there hides its own block's rules.
 
         Returns:
             The block without what is wrong in it, None if that cannot be; and one line per problem.
         """
-        rest, problems = dict(values), {}
+        rest, problems, taken_out = dict(values), {}, set()
         while True:
             try:
                 return cls.model_validate(rest), list(problems.values())
             except ValidationError as error:
-                found = _lines(error.errors(), cls)
+                found = [_Problem(detail, cls) for detail in error.errors()]
             if not problems:
                 rest = copy.deepcopy(rest)
-            for path, line in found.items():
+            found = [problem for problem in found if not problem.is_about(taken_out)]
+            for path, line in _lines(found).items():
                 problems.setdefault(path, '.'.join(filter(None, (where, line))))
-            if not any([_remove(rest, path) for path in found]):
+            taken_out |= {name for problem in found for name in problem.names}
+            if not any([_remove(rest, problem.path) for problem in found]):
                 return None, list(problems.values())
 
     @classmethod
@@ -77,31 +80,64 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f', did you mean {close[0]!r}?' if close else f' (known: {", ".join(known)})'
 
 
-def _lines(details: list[ErrorDetails], block: type[BaseModel]) -> dict[tuple, str]:
-    """Word pydantic's findings, one for a key: by the key's path in the block."""
-    lines: dict[tuple, str] = {}
-    choices: dict[tuple, list[str]] = {}
-    for detail in details:
-        path = tuple(part for part in detail['loc'] if not _is_tag(part))
-        key, value = '.'.join(map(str, path)), detail['input']
+class _Problem:
+    """One of pydantic's findings, in our words.
+
+    Attributes:
+        path: Of the key, in the block that was checked.
+        line: The path, what was expected and what came.
+        expected: That part of the line, where several findings on one key can be told in one line.
+        names: The paths of the key and of the one that it may have been meant for.
+    """
+
+    def __init__(self, detail: ErrorDetails, block: type[BaseModel]) -> None:
+        self.path = tuple(part for part in detail['loc'] if not _is_tag(part))
+        self.expected, self.end = '', f', got {detail["input"]!r}{_note(detail)}'
+        self.rule: str | None = None
+        meant = ''
         match detail['type']:
             case 'extra_forbidden':
-                known = _fields_at(block, path[:-1])
-                lines[path] = f'{key}: unknown option{did_you_mean(str(path[-1]), known)}'
+                text = did_you_mean(str(self.path[-1]), _fields_at(block, self.path[:-1]))
+                meant = text.partition("'")[2].partition("'")[0]
+                message = f'unknown option{text}'
             case 'missing':
-                lines[path] = f'{key}: missing'
-            case 'value_error' if isinstance(value, dict):  # a block's rule names the key itself
-                message = str(detail['ctx']['error'])
-                path += tuple(message.partition(':')[0].split('.'))
-                lines[path] = '.'.join(filter(None, (key, message)))
+                message = 'missing'
+            case 'value_error' if isinstance(detail['input'], dict):  # a block's rule names the key itself
+                self.rule = str(detail['ctx']['error'])
+                name, _, message = self.rule.partition(': ')
+                self.block = self.path
+                self.path += tuple(name.split('.'))
             case 'value_error':
-                lines[path] = f'{key}: {detail["ctx"]["error"]}, got {value!r}'
+                message = f'{detail["ctx"]["error"]}{self.end}'
             case _ if detail['loc'][-1] == '[key]' or detail['type'] == 'invalid_key':
-                path = (*path[:-1], value)
-                lines[path] = f'{".".join(map(str, path))}: a text expected as key, got {value!r}'
+                self.path = (*self.path[:-1], detail['input'])
+                message = f'a text expected as key{self.end}'
             case _:
-                choices.setdefault(path, []).append(_expected(detail))
-                lines[path] = f'{key}: expected {" or ".join(choices[path])}, got {value!r}{_note(detail)}'
+                self.expected = _expected(detail)
+                message = f'expected {self.expected}{self.end}'
+        self.line = f'{".".join(map(str, self.path))}: {message}'
+        self.names = [self.path[: depth + 1] for depth in range(len(self.path))]
+        if meant:
+            self.names.append((*self.path[:-1], meant))
+
+    def is_about(self, taken_out: set[tuple]) -> bool:
+        """Return whether this is what a rule says of a key that was taken out."""
+        if self.rule is None:
+            return False
+        names = {str(path[-1]) for path in taken_out if path[:-1] == self.block}
+        return any(name.removesuffix('s') in self.rule for name in names)
+
+
+def _lines(problems: list[_Problem]) -> dict[tuple, str]:
+    """Return one line for each key that has problems, by its path."""
+    lines: dict[tuple, str] = {}
+    choices: dict[tuple, list[str]] = {}
+    for problem in problems:
+        lines[problem.path] = problem.line
+        if problem.expected:  # one member of a union
+            choices.setdefault(problem.path, []).append(problem.expected)
+            key, expected = '.'.join(map(str, problem.path)), ' or '.join(choices[problem.path])
+            lines[problem.path] = f'{key}: expected {expected}{problem.end}'
     return lines
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from argparse import Namespace
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ from basicsr.utils import get_root_logger
 
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import Prefetcher
-from facesr_plugin.errors import RunError, run_command
+from facesr_plugin.errors import RunError, UserError, run_command
 from facesr_plugin.models import training_state
 from facesr_plugin.models.processes import is_distributed, sum_over_processes
 from facesr_plugin.options import parse_options
+from facesr_plugin.state_check import check_state, described
 
 CHECK_SIGNALS_EVERY = 10  # iterations, in a distributed run, whose processes must agree to stop
 
@@ -50,6 +52,7 @@ class TrainingRun:
 
     def __init__(self) -> None:
         self.opt: dict[str, Any] = {}
+        self.described: dict[str, Any] = {}
         self.model: Any = None
         self.tb_logger: Any = None
         self.sampler: EpochSampler | None = None
@@ -72,11 +75,14 @@ class TrainingRun:
         """Read and check the option file; a batch of the loader holds all images of an iteration."""
         self.opt, args = parse_options(root_path, is_train)
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train'].get('accumulate', 1)
+        self.described = deepcopy(described(self.opt))  # before BasicSR takes options out of it
         return self.opt, args
 
     def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
         """Find the training state to go on from."""
         state = training_state.load(opt)
+        if state and (problems := check_state(opt, state)):
+            raise UserError('\n'.join(problems))
         self.start_iter = state['iter'] if state else 0
         return state
 
@@ -101,7 +107,7 @@ class TrainingRun:
     def build_model(self, opt: dict[str, Any]) -> Any:
         """Build the model, and let it flush TensorBoard whenever it saves."""
         self.model = build_model(opt)
-        self.model.tb_logger = self.tb_logger
+        self.model.tb_logger, self.model.described = self.tb_logger, self.described
         return self.model
 
     def make_prefetcher(self, loader: Any) -> Prefetcher:

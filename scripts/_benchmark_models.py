@@ -51,7 +51,7 @@ class Setup:
         pool_size: Pairs in the pool.
         pool_side: HR side of those pairs, where the pool is measured alone.
         validated: HR side of the validation pair.
-        items: Faces to take; a repetition of the data set reads each once.
+        items: Faces to take, and items of the data set that a repetition reads.
         batches: Batches that a repetition degrades, or exchanges with the pool.
         steps: Optimisation steps of a repetition.
         iterations: Training iterations of a repetition.
@@ -69,7 +69,7 @@ class Setup:
     pool_size: int = 180
     pool_side: int = 512
     validated: int = 512
-    items: int = 40
+    items: int = 32
     batches: int = 8
     steps: int = 1
     iterations: int = 3

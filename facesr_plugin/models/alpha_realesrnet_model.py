@@ -61,6 +61,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.current_iter = 0
         self.epoch: int | None = None  # from 1; told by the training loop
         self.tb_logger = None
+        self.described: dict[str, Any] | None = None  # the options that its states belong to; told by the training loop
         seed = int(np.random.SeedSequence([opt['manual_seed'], opt['rank']]).generate_state(1)[0])
         self.streams = RandomStreams(seed, self.device)
         self.pool = PairPool(opt['queue_size'], self.streams.torch) if opt.get('queue_size', 180) else None

@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 ENTRIES = ('iter', 'epoch', 'optimizers', 'schedulers')
 
 
-def described(opt: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that a run cannot change and go on exactly, for the state."""
-    train_set = opt['datasets']['train']
-    return {
-        'network_g': opt['network_g'],
-        'train': opt['train'],
-        'queue_size': opt.get('queue_size', 180),
-        'datasets.train': {key: train_set.get(key) for key in ('dataroot_gt', 'gt_size', 'batch_size_per_gpu')},
-        'world_size': opt['world_size'],
-    }
-
-
 def save(model: 'AlphaRealESRNetModel', epoch: int, current_iter: int) -> None:
     """Save the state after an iteration; every process must call this.
 
@@ -50,7 +38,7 @@ def save(model: 'AlphaRealESRNetModel', epoch: int, current_iter: int) -> None:
             'schedulers': [scheduler.state_dict() for scheduler in model.schedulers],
             'facesr': {
                 **own,
-                'options': described(model.opt),
+                'options': model.described,
                 'scaler': model.scaler.state_dict(),
                 'monitor': model.monitor.state_dict(),
             },
