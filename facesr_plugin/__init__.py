@@ -5,7 +5,8 @@
 - `degradations/`: D and R, an HR batch to an LR batch.
 - `losses/`: `RegularizedL1Loss`, the dual-forward loss, and the schedule of its alpha.
 - `models/`: `AlphaRealESRNetModel`, one training step, validation, history, checkpoints.
-- `options.py`, `train.py`, `test.py`: option files and entry points.
+- `option_types.py`, `option_check.py`, `options.py`: what may stand in an option file, and how it is read.
+- `train.py`, `test.py`: entry points. `upscale.py`: a trained network on pictures.
 """
 
 from facesr_plugin import compat

@@ -109,9 +109,9 @@ def test_no_problem_makes_another(opt, key, value, problem):
     """That `kernel_prob` does not go with the default of a key that is misspelt or wrong is not the user's mistake."""
     put(opt, 'datasets.train.kernel_prob', [1.0])
     put(opt, f'datasets.train.{key}', value)
-    put(opt, 'datasets.train.blur_kernel_size2', 20)
+    put(opt, 'datasets.train.blur_kernel_size', 20)
     first, second = sorted(problems(opt))
-    assert first == 'datasets.train.blur_kernel_size2: an odd number expected'
+    assert first == 'datasets.train.blur_kernel_size: an odd number expected'
     assert second.startswith(f'datasets.train.{key}')
     assert problem is None or second == f'datasets.train.{key}: {problem}'
 

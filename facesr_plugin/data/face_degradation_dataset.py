@@ -107,9 +107,11 @@ class FaceDegradationDataset(Dataset):
         if vflip:
             image = cv2.flip(image, 0)
         if transpose:
-            image = image.transpose(1, 0, 2)
+            image = cv2.transpose(image)
         height, width = image.shape[:2]
         if (height, width) != (size, size):
             top, left = python.randint(0, height - size), python.randint(0, width - size)
             image = image[top : top + size, left : left + size]
-        return np.ascontiguousarray(image.transpose(2, 0, 1))
+        patch = np.empty((3, size, size), np.uint8)
+        cv2.split(image, list(patch))
+        return patch

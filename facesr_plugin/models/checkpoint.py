@@ -72,11 +72,11 @@ def load(path: str | Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror or error}') from error
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise UserError(f'{path}: {error.strerror}') from error
     except pickle.UnpicklingError as error:
         raise UserError(f'{path}: a checkpoint of tensors expected, it holds something else or is damaged') from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
         raise UserError(f'{path}: damaged, or no checkpoint') from error
     if not isinstance(content, dict):
         raise UserError(f'{path}: a checkpoint with "params" expected, got {type(content).__name__}')

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
@@ -95,16 +96,17 @@ def evaluate(
         base = enlarge(lq, scale, 'bilinear')
         for name, net in networks.items():
             out = net(lq)
-            image = tensor2img(out)
-            if on_image:
-                on_image(name, path, image)
             score = scores[name]
             score.residual += (out - base).abs().mean().item() * 255
+            score.loss += F.l1_loss(out, gt).item() if gt is not None else 0.0
+            image = tensor2img(out)  # on the CPU it clamps `out` itself
+            if on_image:
+                on_image(name, path, image)
             if gt is not None:
-                score.loss += F.l1_loss(out, gt).item()
                 data = {'img': image, 'img2': tensor2img(gt)}
                 for metric, options in metrics.items():
-                    score.metrics[metric] = score.metrics.get(metric, 0.0) + float(calculate_metric(data, options))
+                    value = ssim(**data) if options == STANDARD_METRICS['ssim'] else calculate_metric(data, options)
+                    score.metrics[metric] = score.metrics.get(metric, 0.0) + float(value)
     for score in scores.values():
         names = sorted(score.metrics)
         totals = [count, score.residual, score.loss, *(score.metrics[name] for name in names)]
@@ -112,6 +114,31 @@ def evaluate(
         score.residual, score.loss, *values = (total / count_all for total in totals)
         score.metrics = dict(zip(names, values, strict=True))
     return scores
+
+
+def ssim(img: np.ndarray, img2: np.ndarray) -> float:
+    """Return the structural similarity of two 8-bit images, as BasicSR's `calculate_ssim` without a cropped border.
+
+    Its 11x11 Gaussian window is applied along columns and rows in turn, in a fraction of the time.
+
+    Source: Wang et al., "Image quality assessment: From error visibility to structural similarity".
+
+    Args:
+        img: uint8 (H, W, C).
+        img2: Of the same shape.
+    """
+    window = cv2.getGaussianKernel(11, 1.5)
+
+    def mean(image: np.ndarray) -> np.ndarray:
+        return cv2.sepFilter2D(image, -1, window, window)[5:-5, 5:-5]
+
+    x, y = img.astype(np.float64), img2.astype(np.float64)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mean_x, mean_y = mean(x), mean(y)
+    variance_x, variance_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
+    covariance = mean(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return float((luminance * (2 * covariance + c2) / (variance_x + variance_y + c2)).mean())
 
 
 def evaluate_baselines(

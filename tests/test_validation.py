@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+from basicsr.metrics import calculate_metric
+from torch import nn
+
+from facesr_plugin.errors import UserError
+from facesr_plugin.models.validation import STANDARD_METRICS, Scores, enlarge, evaluate, evaluate_baselines, ssim
+
+CPU = torch.device('cpu')
+
+
+def pair(value_lq: float = 0.5, value_gt: float = 0.5, size: int = 16, scale: int = 4, **change) -> dict:
+    lq, gt = torch.full((1, 3, size, size), value_lq), torch.full((1, 3, size * scale, size * scale), value_gt)
+    return {'lq': lq, 'gt': gt, 'lq_path': ['face.png'], **change}
+
+
+@pytest.mark.parametrize('shape', [(64, 48, 3), (11, 30, 3), (40, 40, 3)])
+def test_ssim_equals_basicsr(shape):
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, shape, np.uint8)
+    for noise in (0, 5, 60):
+        other = np.clip(image + generator.normal(0, noise, shape), 0, 255).astype(np.uint8)
+        expected = calculate_metric({'img': image, 'img2': other}, STANDARD_METRICS['ssim'])
+        assert ssim(image, other) == pytest.approx(expected, abs=1e-9)
+
+
+def test_averages_by_hand():
+    """A network that is off by 51/255 on one pair and right on the other: MSE 51^2, so 20 log10(5) dB."""
+    net = {'params': lambda lq: enlarge(lq, 4, 'bilinear') + 0.2}
+    scores = evaluate(net, [pair(0.4, 0.4)], 4, STANDARD_METRICS, CPU)['params']
+    assert scores.metrics['psnr'] == pytest.approx(20 * np.log10(5))
+    assert scores.loss == pytest.approx(0.2)
+    assert scores.residual == pytest.approx(51)
+    over = evaluate({'params': lambda lq: enlarge(lq, 4, 'bilinear') + 0.8}, [pair(0.4, 0.4)], 4, STANDARD_METRICS, CPU)
+    assert over['params'].loss == pytest.approx(0.8)  # of the output as it is, while PSNR clamps it: 0.6 too bright
+    assert over['params'].metrics['psnr'] == pytest.approx(20 * np.log10(1 / 0.6))
+    both = evaluate(net, [pair(0.4, 0.4), pair(0.2, 0.4)], 4, {'psnr': STANDARD_METRICS['psnr']}, CPU)['params']
+    assert both.metrics['psnr'] == float('inf')
+    assert both.loss == pytest.approx(0.1, abs=1e-6)
+
+
+def test_images_are_handed_over_as_8_bit_bgr():
+    seen = []
+    net = {'params': lambda lq: torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).repeat(1, 1, 64, 64)}
+    evaluate(net, [pair()], 4, {}, CPU, lambda name, path, image: seen.append((name, path, image)))
+    assert seen[0][:2] == ('params', 'face.png')
+    assert seen[0][2][0, 0].tolist() == [0, 128, 255]
+
+
+def test_baselines_of_a_flat_pair():
+    assert evaluate_baselines([pair(0.4, 0.6)], 4, STANDARD_METRICS['psnr'], CPU) == pytest.approx(
+        dict.fromkeys(('bilinear', 'bicubic'), 20 * np.log10(5))
+    )
+
+
+@pytest.mark.parametrize(('residual', 'collapsed'), [(0.0, True), (0.24, True), (0.26, False), (5.0, False)])
+def test_collapse(residual, collapsed):
+    assert Scores(residual=residual).collapsed == collapsed
+
+
+def test_without_hr_nothing_is_measured():
+    lone = pair()
+    del lone['gt']
+    assert evaluate({'params': nn.Upsample(scale_factor=4)}, [lone], 4, STANDARD_METRICS, CPU)['params'].metrics == {}
+
+
+def test_sizes_that_do_not_match():
+    with pytest.raises(UserError, match=r'^face\.png: HR of 64x64 px expected \(4 times the LR\), got 32x32$'):
+        evaluate({'params': nn.Identity()}, [pair(gt=torch.zeros(1, 3, 32, 32))], 4, {}, CPU)
