@@ -58,6 +58,7 @@ class NetworkOptions(StrictBlock):
 class PathOptions(StrictBlock):
     """`path`: weights and states to start from."""
 
+    root: str | None = Field(None, description='holds experiments/, results/, tb_logger/; default: the current folder')
     pretrain_network_g: str | None = Field(None, description='checkpoint to start from or to test')
     param_key_g: Literal['params', 'params_ema'] | None = Field('params', description='which weights in it')
     strict_load_g: bool = Field(True, description='every weight must fit')

@@ -19,6 +19,7 @@ from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
 from facesr_plugin.errors import UserError
+from facesr_plugin.models.processes import same_everywhere
 from facesr_plugin.option_check import check
 
 __all__ = ['build_parser', 'check', 'load_yaml', 'override', 'parse_options']
@@ -126,7 +127,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     for entry in args.force_yml:
         override(opt, entry)
     check(opt, is_train)
-    root = Path(root_path) / ('experiments' if is_train else 'results') / _name(opt, args)
+    root_path = opt.get('path', {}).get('root') or root_path
+    root = Path(root_path).expanduser().resolve() / ('experiments' if is_train else 'results') / _name(opt, args)
     _check_writable(root)
     if args.check:
         print(f'{args.opt}: the file and all it names are fine')
@@ -137,7 +139,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         _init_process_group()
     opt['rank'], opt['world_size'] = get_dist_info()
     if opt.get('manual_seed') is None:
-        opt['manual_seed'] = random.randint(1, 10000)
+        opt['manual_seed'] = same_everywhere(random.randint(1, 10000))
     set_random_seed(opt['manual_seed'] + opt['rank'])
 
     opt['auto_resume'], opt['is_train'] = args.auto_resume, is_train
@@ -164,6 +166,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     if opt.get('logger'):
         opt['logger'].setdefault('use_tb_logger', False)
     path = opt.setdefault('path', {})
+    path.pop('root', None)  # BasicSR would make a folder of every entry
     path.setdefault('resume_state', None)
     for key in ('pretrain_network_g', 'resume_state'):
         if path.get(key):

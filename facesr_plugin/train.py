@@ -80,6 +80,7 @@ class TrainingRun:
 
     def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
         """Find the training state to go on from."""
+        opt['root_path'] = str(Path(opt['path']['experiments_root']).parents[1])  # path.root, if the file names one
         state = training_state.load(opt)
         if state and (problems := check_state(opt, state)):
             raise UserError('\n'.join(problems))

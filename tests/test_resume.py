@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import BREAK, make_project, run
 
@@ -112,6 +113,24 @@ def test_unreadable_state_is_passed_over(project):
     assert done.returncode == 0, done.stderr
     assert '4.state: damaged, or no checkpoint; taking the state before it' in done.stdout
     assert f'going on from {states / "2.state"}' in done.stdout
+
+
+def test_run_is_found_from_any_folder(project, tmp_path):
+    """`path.root` says where runs are."""
+    opt = yaml.safe_load((project / 'demo_exp1.yml').read_text())
+    opt['name'], opt['path']['root'] = 'anywhere', str(project)
+    for phase, key in (('train', 'dataroot_gt'), ('val', 'dataroot_gt'), ('val', 'dataroot_lq')):
+        opt['datasets'][phase][key] = str(project / opt['datasets'][phase][key])
+    file = project / 'anywhere.yml'
+    file.write_text(yaml.safe_dump(opt))
+    command = [sys.executable, BREAK, 'step', '5', '9', '-opt', str(file)]
+    assert subprocess.run(command, capture_output=True, cwd=project, check=False).returncode == -signal.SIGKILL
+    done = run('facesr_plugin/train.py', '-opt', str(file), '--auto_resume', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f'going on from {project}/experiments/anywhere/training_states/3.state' in done.stdout
+    assert (project / 'experiments' / 'anywhere' / 'models' / 'net_g_latest.pth').exists()
+    assert (project / 'tb_logger' / 'anywhere').exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_state_says_where_it_looked(project):

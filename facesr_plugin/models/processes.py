@@ -16,6 +16,14 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def same_everywhere(value: int) -> int:
+    """Return rank 0's value in every process; each of them must call this."""
+    values = [value]
+    if is_distributed():
+        distributed.broadcast_object_list(values)
+    return values[0]
+
+
 def wait_for_all() -> None:
     """Return once all processes have called this."""
     if is_distributed():

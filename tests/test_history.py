@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from facesr_plugin.models.averages import Averages
+from facesr_plugin.models.history import COLUMNS, History, read_history
+
+
+def test_rows_are_written_read_and_restored(tmp_path):
+    history = History(tmp_path / 'history.csv')
+    history.append(epoch=1, iter=10, alpha=None, lr=1e-3, val_psnr=25.5)
+    kept = list(history.rows)
+    history.append(epoch=2, iter=20, lr=5e-4, val_psnr=26.0)
+    columns = read_history(tmp_path / 'history.csv')
+    assert tuple(columns) == COLUMNS
+    assert columns['iter'] == [10, 20]
+    assert columns['alpha'] == [None, None]
+    assert columns['val_psnr'] == [25.5, 26.0]
+    History(tmp_path / 'history.csv').restore(kept)
+    assert read_history(tmp_path / 'history.csv')['iter'] == [10]
+    assert [path.name for path in tmp_path.iterdir()] == ['history.csv']
+
+
+def test_unknown_column(tmp_path):
+    with pytest.raises(TypeError, match='no such column: psnr'):
+        History(tmp_path / 'history.csv').append(psnr=1.0)
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / 'a.csv').write_text('a,b\n1,2\n')
+    with pytest.raises(ValueError, match='columns epoch,iter,alpha'):
+        read_history(tmp_path / 'a.csv')
+
+
+def test_averages_leave_out_what_is_not_finite_and_start_anew():
+    averages = Averages()
+    averages.add('l', torch.tensor([1.0, float('nan'), 3.0]))
+    averages.add('l', torch.tensor([5.0]))
+    averages.add('none', torch.tensor([]))
+    assert averages.take() == {'l': 3.0}
+    assert averages.take() == {}
+
+
+def test_averages_go_on_from_a_state():
+    whole, first, second = Averages(), Averages(), Averages()
+    for part in (whole, first):
+        part.add('l', torch.tensor([1.0, 2.0]))
+    second.load_state_dict(first.state_dict(), torch.device('cpu'))
+    for part in (whole, second):
+        part.add('l', torch.tensor([6.0]))
+    assert whole.take() == second.take() == {'l': 3.0}
