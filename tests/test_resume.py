@@ -1,5 +1,6 @@
 """A run that was killed anywhere and gone on with equals one that was not: weights, history, best, curves."""
 
+import random
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import BREAK, make_project, run
+from tiny import BREAK, ROOT, make_project, run
 
 RUN = ['train:total_iter=12', 'train:scheduler:periods=[12]', 'logger:save_checkpoint_freq=2', 'val:val_freq=4']
 VARIANTS = {
@@ -101,6 +102,29 @@ def test_signal_saves_and_the_run_goes_on_exactly(project, number, status):
     assert (project / 'experiments' / name / 'training_states' / '5.state').exists()
     assert start(project, name, []).returncode == 0
     assert_same_run(project, 'plain', name)
+
+
+@pytest.mark.slow
+def test_killed_at_random_times(project):
+    """Wherever the kills fall; the times are drawn from a fixed seed, what runs at them is up to the machine."""
+    options = VARIANTS['concat, LMDB, 2 workers, EMA']
+    assert start(project, 'timed_unbroken', options).returncode == 0
+    args = ['-opt', 'demo_exp1.yml', '--auto_resume', '--force_yml', 'name=timed', *RUN, *options]
+    generator = random.Random(0)
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / 'facesr_plugin/train.py'), *args],
+            cwd=project,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(generator.uniform(3, 9))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert start(project, 'timed', options).returncode == 0
+    assert_same_run(project, 'timed_unbroken', 'timed')
 
 
 def test_unreadable_state_is_passed_over(project):

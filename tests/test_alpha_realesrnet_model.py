@@ -1,0 +1,200 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from basicsr.utils import USMSharp
+from torch.nn import functional as F
+
+from facesr_plugin import AlphaRealESRNetModel
+from facesr_plugin.degradations import KernelRanges, sample_kernels
+from facesr_plugin.degradations.streams import RandomStreams
+from facesr_plugin.errors import UserError
+
+OPT = {
+    'name': 'unit',
+    'is_train': True,
+    'dist': False,
+    'rank': 0,
+    'world_size': 1,
+    'num_gpu': 0,
+    'scale': 4,
+    'manual_seed': 0,
+    'queue_size': 0,
+    'datasets': {'train': {}},
+    'network_g': {'type': 'FaceSRResNet', 'num_feat': 8, 'num_block': 2},
+    'train': {
+        'total_iter': 6,
+        'precision': 'fp32',
+        'optim_g': {'type': 'AdamW', 'lr': 1e-3},
+        'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [6]},
+        'pixel_opt': {'type': 'RegularizedL1Loss'},
+        'alpha_opt': {'start': 0.8, 'end': 0.4},
+    },
+}
+
+
+@pytest.fixture
+def build(tmp_path):
+    def build(top: dict | None = None, **train) -> AlphaRealESRNetModel:
+        opt = {**copy.deepcopy(OPT), 'path': {'experiments_root': str(tmp_path)}, **(top or {})}
+        opt['train'] |= train
+        torch.manual_seed(0)
+        return AlphaRealESRNetModel(opt)
+
+    return build
+
+
+def give_batch(model: AlphaRealESRNetModel, size: int = 4) -> None:
+    generator = torch.Generator().manual_seed(1)
+    model.lq = torch.rand(size, 3, 12, 12, generator=generator)
+    model.gt = torch.rand(size, 3, 48, 48, generator=generator)
+
+
+def gradients(model: AlphaRealESRNetModel, current_iter: int = 1) -> list[torch.Tensor]:
+    give_batch(model)
+    model.optimize_parameters(current_iter)
+    return [p.grad.clone() for p in model.net_g.parameters()]
+
+
+def kernels(batch: int) -> dict[str, torch.Tensor]:
+    streams = RandomStreams(3)
+    drawn = [sample_kernels(KernelRanges(), streams.python, streams.numpy) for _ in range(batch)]
+    names = ('kernel1', 'kernel2', 'sinc_kernel')
+    return {name: torch.from_numpy(np.stack(k)) for name, k in zip(names, zip(*drawn, strict=True), strict=True)}
+
+
+@pytest.mark.parametrize('forward', ['concat', 'sequential'])
+def test_gradient_is_the_equations(build, forward):
+    """(1 - alpha) |S(D(I)) - I| + alpha |S(R(I)) - I| by autograd, at the third of six iterations."""
+    model = build(pixel_opt={'type': 'RegularizedL1Loss', 'forward': forward})
+    net = copy.deepcopy(model.net_g)
+    found = gradients(model, current_iter=3)
+    alpha = 0.4 + 0.2 * (1 + np.cos(np.pi * 2 / 6))
+    assert model.alpha == pytest.approx(alpha)
+    clean = F.interpolate(model.gt, size=(12, 12), mode='bicubic', antialias=True)
+    loss = (1 - alpha) * (net(model.lq) - model.gt).abs().mean() + alpha * (net(clean) - model.gt).abs().mean()
+    for value, expected in zip(found, torch.autograd.grad(loss, list(net.parameters())), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-6)
+    assert model.get_current_log()['l_pix'] == pytest.approx(loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize('forward', ['concat', 'sequential'])
+def test_accumulated_batches_have_the_gradient_of_the_whole(build, forward):
+    pixel_opt = {'type': 'RegularizedL1Loss', 'forward': forward, 'loss_weight': 3.0}
+    whole, parts = (gradients(build(pixel_opt=dict(pixel_opt), accumulate=n)) for n in (1, 2))
+    for one, two in zip(whole, parts, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
+
+
+def test_loss_weight_scales_the_gradient(build):
+    one, three = (gradients(build(pixel_opt={'type': 'RegularizedL1Loss', 'loss_weight': w})) for w in (1.0, 3.0))
+    for small, large in zip(one, three, strict=True):
+        torch.testing.assert_close(large, 3 * small, rtol=1e-4, atol=1e-7)
+
+
+def test_plain_l1_is_experiment_2(build):
+    model = build(pixel_opt={'type': 'L1Loss'}, alpha_opt=None)
+    net = copy.deepcopy(model.net_g)
+    found = gradients(model)
+    expected = torch.autograd.grad(F.l1_loss(net(model.lq), model.gt), list(net.parameters()))
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(found, expected, strict=True))
+    log = model.get_current_log()
+    assert 'alpha' not in log
+    assert 'l_clean' not in log
+
+
+def test_alpha_of_zero_skips_the_clean_forward(build):
+    model = build(alpha_opt={'start': 0.0, 'end': 0.0})
+    sizes = []
+    model.net_g.register_forward_hook(lambda net, inputs, out: sizes.append(len(out)))
+    gradients(model)
+    assert sizes == [4]
+    assert 'l_clean' not in model.get_current_log()
+
+
+def test_sampled_runs_each_image_once(build):
+    model = build(pixel_opt={'type': 'RegularizedL1Loss', 'forward': 'sampled'})
+    sizes = []
+    model.net_g.register_forward_hook(lambda net, inputs, out: sizes.append(len(out)))
+    gradients(model)
+    assert sizes == [4]
+
+
+def test_moving_average_of_the_weights(build):
+    model = build(ema_decay=0.9)
+    before = [p.clone() for p in model.net_g_ema.parameters()]
+    gradients(model)
+    for average, old, new in zip(model.net_g_ema.parameters(), before, model.net_g.parameters(), strict=True):
+        torch.testing.assert_close(average, 0.9 * old + 0.1 * new)
+
+
+def test_feed_data_takes_bytes_and_floats_alike(build):
+    gt = torch.randint(0, 256, (2, 3, 80, 80), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    models = build(), build()
+    for model, images in zip(models, (gt, gt / 255), strict=True):
+        model.feed_data({'gt': images, **kernels(2)})
+    assert torch.equal(models[0].lq, models[1].lq)
+    assert models[0].lq.shape == (2, 3, 20, 20)
+    torch.testing.assert_close(models[0].gt, gt / 255)
+
+
+def test_gt_usm_sharpens_targets_as_stock_does(build):
+    gt = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    model = build({'gt_usm': True})
+    model.feed_data({'gt': gt.clone(), **kernels(1)})
+    torch.testing.assert_close(model.gt, USMSharp()(gt), atol=1e-5, rtol=0)
+
+
+def test_gt_size_crops_the_same_place_of_both(build):
+    """Blocks of 4x4 px, each of one colour: HR and LR crop agree if the LR crop is the HR crop's blocks, degraded."""
+    model = build({'gt_size': 40})
+    gt = torch.arange(24 * 24.0).view(1, 1, 24, 24).repeat(2, 3, 1, 1) / 576
+    hr, lr = model._crop(F.interpolate(gt, scale_factor=4, mode='nearest'), gt, 40)
+    assert hr.shape == (2, 3, 40, 40)
+    assert torch.equal(F.interpolate(lr, scale_factor=4, mode='nearest'), hr)
+    with pytest.raises(UserError, match='gt_size: at most 96 expected'):
+        model._crop(F.interpolate(gt, scale_factor=4), gt, 100)
+
+
+def test_pool_mixes_once_it_is_full(build):
+    model = build({'queue_size': 3})
+    for _ in range(3):
+        model.feed_data({'gt': torch.rand(2, 3, 80, 80), **kernels(2)})
+    assert model.pool.count == 3
+
+
+@pytest.mark.parametrize('change', [{'alpha_opt': None}, {'pixel_opt': {'type': 'L1Loss'}}])
+def test_alpha_goes_with_its_loss(build, change):
+    with pytest.raises(UserError, match=r'train\.alpha_opt: expected with pixel_opt type RegularizedL1Loss'):
+        build(**change)
+
+
+def test_unknown_optimizer(build):
+    with pytest.raises(UserError, match=r"train\.optim_g\.type: one of Adam, AdamW expected, got 'SGD'"):
+        build(optim_g={'type': 'SGD', 'lr': 1e-3})
+
+
+def test_wrong_range_is_refused_outside_our_entry_points_too(build):
+    with pytest.raises(UserError, match=r'resize_prob: expected probabilities that sum to 1'):
+        build({'resize_prob': [0.5, 0.7, 0.1]})
+
+
+def test_weights_of_another_network(build, tmp_path):
+    path = tmp_path / 'other.pth'
+    torch.save(
+        {'params': build({'network_g': {'type': 'FaceSRResNet', 'num_feat': 4, 'num_block': 1}}).net_g.state_dict()},
+        path,
+    )
+    model = build()
+    with pytest.raises(
+        UserError, match=r'other\.pth: weights that fit network_g \(FaceSRResNet\) expected: lacks body'
+    ):
+        model.load_network(model.net_g, str(path))
+
+
+def test_images_per_second_counts_each_image_once(build):
+    for forward in ('concat', 'sampled'):
+        model = build(pixel_opt={'type': 'RegularizedL1Loss', 'forward': forward})
+        gradients(model)
+        assert model.monitor._images == 4
