@@ -25,7 +25,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
 from facesr_plugin.data.epoch_sampler import EpochSampler
-from facesr_plugin.data.prefetch import Prefetcher
+from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, run_command
 from facesr_plugin.models import training_state
 from facesr_plugin.models.processes import is_distributed, sum_over_processes
@@ -66,7 +66,8 @@ class TrainingRun:
         pipeline.init_tb_loggers = partial(self.init_tb_loggers, pipeline.init_tb_loggers)
         pipeline.EnlargedSampler = self.make_sampler
         pipeline.build_model = self.build_model
-        pipeline.CPUPrefetcher = self.make_prefetcher
+        pipeline.CPUPrefetcher = partial(self.make_prefetcher, Prefetcher)
+        pipeline.CUDAPrefetcher = partial(self.make_prefetcher, CudaPrefetcher)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.take_signal)
 
@@ -111,14 +112,16 @@ class TrainingRun:
         self.model.tb_logger, self.model.described = self.tb_logger, self.described
         return self.model
 
-    def make_prefetcher(self, loader: Any) -> Prefetcher:
+    def make_prefetcher(self, kind: type[Prefetcher], loader: Any, opt: dict[str, Any] | None = None) -> Prefetcher:
         """Draw batches; before each, that is between iterations, see whether to stop and tell the model the epoch."""
+
+        del opt  # only stock's CUDAPrefetcher needs it
 
         def before_next() -> None:
             self.stop_if_asked()
             self.model.epoch = self.sampler.epoch + 1
 
-        return Prefetcher(loader, before_next)
+        return kind(loader, before_next)
 
     # ------------------------------------------------------------------- stopping
     def take_signal(self, number: int, frame: Any) -> None:

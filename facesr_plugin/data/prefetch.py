@@ -1,7 +1,9 @@
-"""The iterator that BasicSR's training loop pulls batches from."""
+"""The iterators that BasicSR's training loop pulls batches from."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+import torch
 
 
 class Prefetcher:
@@ -27,3 +29,45 @@ class Prefetcher:
         """Return the next batch, or None at the end of the epoch."""
         self.before_next()
         return next(self.batches, None)
+
+
+class CudaPrefetcher(Prefetcher):
+    """BasicSR's `CUDAPrefetcher`: the next batch is copied to the device while the current one is worked on.
+
+    Args:
+        loader: The training loader, with pinned memory.
+        before_next: As for `Prefetcher`.
+    """
+
+    def __init__(self, loader: Iterable[dict[str, Any]], before_next: Callable[[], None] = lambda: None) -> None:
+        super().__init__(loader, before_next)
+        self.stream = torch.cuda.Stream()
+        self.ahead: dict[str, Any] | None = None
+
+    def reset(self) -> None:
+        """Begin the next epoch."""
+        super().reset()
+        self.ahead = self._copy_next()
+
+    def next(self) -> dict[str, Any] | None:
+        """Return the next batch, its tensors on the device, or None at the end of the epoch."""
+        self.before_next()
+        if self.ahead is None:
+            return None
+        current, batch = torch.cuda.current_stream(), self.ahead
+        current.wait_stream(self.stream)
+        for value in batch.values():
+            if isinstance(value, torch.Tensor):
+                value.record_stream(current)  # its memory is free again when this stream is done with it
+        self.ahead = self._copy_next()
+        return batch
+
+    def _copy_next(self) -> dict[str, Any] | None:
+        batch = next(self.batches, None)
+        if batch is None:
+            return None
+        with torch.cuda.stream(self.stream):
+            return {
+                key: value.to('cuda', non_blocking=True) if isinstance(value, torch.Tensor) else value
+                for key, value in batch.items()
+            }

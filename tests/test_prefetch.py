@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
+
+BATCHES = [{'gt': torch.full((2,), float(i)), 'gt_path': [str(i)]} for i in range(3)]
+
+
+class Loader:
+    def __init__(self) -> None:
+        self.started = 0
+
+    def __iter__(self):
+        self.started += 1
+        return iter(BATCHES)
+
+
+def drain(prefetcher: Prefetcher) -> list[dict]:
+    prefetcher.reset()
+    batches = []
+    while (batch := prefetcher.next()) is not None:
+        batches.append(batch)
+    return batches
+
+
+def test_each_epoch_starts_the_loader_once_and_calls_back_before_each_batch():
+    loader, calls = Loader(), []
+    prefetcher = Prefetcher(loader, lambda: calls.append(1))
+    assert loader.started == 0
+    for epoch in (1, 2):
+        assert drain(prefetcher) == BATCHES
+        assert loader.started == epoch
+        assert len(calls) == epoch * (len(BATCHES) + 1)
+    assert prefetcher.next() is None
+
+
+@pytest.mark.gpu
+def test_cuda_prefetcher_gives_the_same_batches_on_the_device():
+    calls = []
+    prefetcher = CudaPrefetcher(Loader(), lambda: calls.append(1))
+    for _ in range(2):
+        batches = drain(prefetcher)
+        assert all(batch['gt'].is_cuda for batch in batches)
+        assert [batch['gt'].tolist() for batch in batches] == [batch['gt'].tolist() for batch in BATCHES]
+        assert [batch['gt_path'] for batch in batches] == [batch['gt_path'] for batch in BATCHES]
+    assert len(calls) == 8
