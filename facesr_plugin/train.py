@@ -114,7 +114,6 @@ class TrainingRun:
 
     def make_prefetcher(self, kind: type[Prefetcher], loader: Any, opt: dict[str, Any] | None = None) -> Prefetcher:
         """Draw batches; before each, that is between iterations, see whether to stop and tell the model the epoch."""
-
         del opt  # only stock's CUDAPrefetcher needs it
 
         def before_next() -> None:
