@@ -4,6 +4,7 @@ BasicSR's own `train_pipeline` does the work, with the current folder as root. I
 `TrainingRun` stands in for them, here and nowhere else.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -124,9 +125,11 @@ class TrainingRun:
 
     # ------------------------------------------------------------------- stopping
     def take_signal(self, number: int, frame: Any) -> None:
-        """Note a signal; a second one ends the process at once, as does any in a loader's process."""
+        """Note a signal; a second one ends the process at once. The loader's processes end with this one."""
         del frame
-        if self.signal or multiprocessing_child():
+        if multiprocessing.parent_process() is not None:  # a terminal sends Ctrl-C to the loader's processes too
+            return
+        if self.signal:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal = number
@@ -153,13 +156,6 @@ class TrainingRun:
             self.model.save(epoch, iteration)
             if self.model.state_due is not None:  # its validation did not come to pass
                 self.model.save_training_state(epoch, iteration)
-
-
-def multiprocessing_child() -> bool:
-    """Return whether this is a process that the training process started."""
-    import multiprocessing
-
-    return multiprocessing.parent_process() is not None
 
 
 def main() -> int | None:

@@ -2,7 +2,8 @@
 
     python run_and_break.py POINT COUNT SIGNAL -opt ...
 
-At the COUNT-th time that POINT is reached the process sends itself SIGNAL.
+At the COUNT-th time that POINT is reached the process sends itself SIGNAL; a negative one goes to its whole group, the
+loader's processes included, as Ctrl-C in a terminal does.
 """
 
 import os
@@ -27,7 +28,7 @@ def reach(name: str) -> None:
     if name == point:
         reached += 1
         if reached == count:
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number) if number > 0 else os.killpg(0, -number)
 
 
 def before(owner: object, function: str, name: str) -> None:

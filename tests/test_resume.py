@@ -40,7 +40,7 @@ def start(project: Path, name: str, options: list[str], breaking: tuple[str, int
     if breaking is None:
         return run('facesr_plugin/train.py', *args, cwd=project)
     command = [sys.executable, BREAK, *map(str, breaking), *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=project, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=project, check=False, start_new_session=True)
 
 
 def curves(project: Path, name: str) -> dict[str, list[tuple[int, float]]]:
@@ -89,16 +89,16 @@ def test_killed_run_goes_on_exactly_in_every_forward(project, variant):
 
 
 @pytest.mark.parametrize(
-    ('number', 'status'), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+    ('number', 'status'), [(-signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_signal_saves_and_the_run_goes_on_exactly(project, number, status):
     """The unbroken run is that of the first test's variant without EMA: it is made here if need be."""
     if not (project / 'experiments' / 'plain' / 'models' / 'net_g_latest.pth').exists():
         assert start(project, 'plain', []).returncode == 0
-    name = number.name.lower()
+    name = signal.Signals(abs(number)).name
     done = start(project, name, [], ('step', 5, number))
     assert done.returncode == status, done.stderr
-    assert done.stderr.endswith(f'Stopped by {number.name}.\n')
+    assert done.stderr.endswith(f'Stopped by {name}.\n')
     assert (project / 'experiments' / name / 'training_states' / '5.state').exists()
     assert start(project, name, []).returncode == 0
     assert_same_run(project, 'plain', name)
