@@ -23,7 +23,7 @@ import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and regi
 import torch
 from basicsr import train as pipeline
 from basicsr.models import build_model
-from basicsr.utils import get_root_logger
+from basicsr.utils import MessageLogger, get_root_logger
 
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
@@ -67,6 +67,7 @@ class TrainingRun:
         pipeline.init_tb_loggers = partial(self.init_tb_loggers, pipeline.init_tb_loggers)
         pipeline.EnlargedSampler = self.make_sampler
         pipeline.build_model = self.build_model
+        pipeline.MessageLogger = self.make_message_logger
         pipeline.CPUPrefetcher = partial(self.make_prefetcher, Prefetcher)
         pipeline.CUDAPrefetcher = partial(self.make_prefetcher, CudaPrefetcher)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -112,6 +113,12 @@ class TrainingRun:
         self.model = build_model(opt)
         self.model.tb_logger, self.model.described = self.tb_logger, self.described
         return self.model
+
+    def make_message_logger(self, opt: dict[str, Any], start_iter: int, tb_logger: Any) -> MessageLogger:
+        """Count the iterations to come rightly: stock's estimate of the time left ends an iteration below zero."""
+        message_logger = MessageLogger(opt, start_iter, tb_logger)
+        message_logger.max_iters += 1
+        return message_logger
 
     def make_prefetcher(self, kind: type[Prefetcher], loader: Any, opt: dict[str, Any] | None = None) -> Prefetcher:
         """Draw batches; before each, that is between iterations, see whether to stop and tell the model the epoch."""

@@ -71,6 +71,7 @@ def test_log_shows_alpha_losses_speed_and_baselines(trained):
     line = next(line for line in log.splitlines() if 'iter:       2,' in line)
     for key in ('l_pix:', 'l_degraded:', 'l_clean:', 'alpha:', 'img_per_s:', 'eta:'):
         assert key in line
+    assert '[eta: 0:00:00, ' in next(line for line in log.splitlines() if 'iter:       6,' in line)
     assert '# bilinear  psnr:' in log
     assert '# bicubic  psnr:' in log
     assert 'l_clean:' not in trained['demo_exp2'].stderr
