@@ -66,7 +66,7 @@ def assert_same_run(project: Path, first: str, second: str) -> None:
 
 def check_variant(project: Path, variant: str, kills: list[tuple[str, int]]) -> None:
     options = VARIANTS[variant]
-    name = variant.split(',')[0]
+    name = f'{variant.split(",")[0]}_{len(kills)}'
     unbroken = start(project, f'{name}_unbroken', options)
     assert unbroken.returncode == 0, unbroken.stderr
     for point, count in kills:

@@ -45,8 +45,12 @@ class FaceSRResNet(MSRResNet):
         super().__init__(num_in_ch, num_out_ch, num_feat, num_block, upscale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Compute what `MSRResNet` does; under autocast the input is added in its own precision, not rounded first."""
-        out = self.body(self.lrelu(self.conv_first(x)))
+        """Compute what `MSRResNet` does.
+
+        Under autocast only the convolutions are rounded: what the blocks add up, and the enlarged input, stay in the
+        input's precision, of which bf16 would lose the small contributions.
+        """
+        out = self.body(self.lrelu(self.conv_first(x)).to(x.dtype))
         out = self.lrelu(self.pixel_shuffle(self.upconv1(out)))
         if self.upscale == 4:
             out = self.lrelu(self.pixel_shuffle(self.upconv2(out)))

@@ -129,9 +129,10 @@ def report(
     for name, score in scores.items():
         if score.collapsed:
             logger.warning(
-                f'{LABELS[name]}: the output equals bilinear upsampling (mean distance {score.residual:.3f} of 255 grey'
-                " levels): the residual path does nothing yet, or no more. Adam's weight_decay shrinks it to nothing:"
-                ' use AdamW or weight_decay 0; a learning rate that is too high can keep it from learning too.'
+                f'{LABELS[name]}: the output equals bilinear upsampling but for a constant colour (mean distance'
+                f' {score.residual:.5f} of 255 grey levels): the residual path does nothing yet, or no more.'
+                " Adam's weight_decay shrinks it to nothing: use AdamW or weight_decay 0; a learning rate that is too"
+                ' high can keep it from learning too.'
             )
     if tb_logger:
         for name, value in scalars.items():
