@@ -8,10 +8,11 @@ READY := .venv/.ready
 PYTEST := -q -n auto --dist loadfile
 
 
-.PHONY: help test test-all test-gpu lint format demo experiments clean
+.PHONY: help test test-all test-gpu lint format demo experiments faces clean
 help:
 	@echo 'make demo         environment, data, a short training of experiment 1, its curves and pictures'
 	@echo 'make experiments  both demo experiments, plotted and compared'
+	@echo 'make faces        data sets of generated faces: 1000 for training, 100 for validation'
 	@echo 'make test         lint and tests'
 	@echo 'make test-all     the slow tests too'
 	@echo 'make test-gpu     the tests that need a CUDA device'
@@ -81,6 +82,28 @@ experiments: $(DATA)
 	  --weights 'experiment 1=experiments/demo_exp1/models/net_g_best.pth' \
 	  --weights 'experiment 2=experiments/demo_exp2/models/net_g_best.pth' -o experiments/figures/comparison.png
 	@echo 'Figures: experiments/figures/'
+
+# ---------------------------------------------------------------------------- experiments
+# 1000 generated faces to train on and 100 others to validate on; a stopped run goes on where it was.
+FACE_MAKER := .venv/.faces
+TRAIN_FACES := datasets/train_hr.lmdb
+VAL_FACES := datasets/val_lr.lmdb
+
+$(FACE_MAKER): $(READY)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[faces]'
+	$(BIN)/python -m pip install --quiet --no-deps random_face==2021.7.21.1
+	touch $@
+
+faces: $(TRAIN_FACES) $(VAL_FACES)
+
+$(TRAIN_FACES): | $(FACE_MAKER)
+	$(BIN)/python scripts/make_faces.py datasets/faces/train --count 1000 --seed 0
+	$(BIN)/python scripts/create_lmdb.py --raw --hr datasets/faces/train $@
+
+$(VAL_FACES): | $(FACE_MAKER)
+	$(BIN)/python scripts/make_faces.py datasets/faces/val --count 100 --seed 1
+	$(BIN)/python scripts/degrade.py -i datasets/faces/val -o datasets/faces/val_lr --seed 1 --overwrite
+	$(BIN)/python scripts/create_lmdb.py --hr datasets/faces/val datasets/val_hr.lmdb --lr datasets/faces/val_lr $@
 
 clean:
 	rm -rf .venv build *.egg-info basicsr demo .pytest_cache .ruff_cache

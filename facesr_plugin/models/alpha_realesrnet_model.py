@@ -267,6 +267,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
                 'val_loss': reported.loss,
                 'val_psnr': reported.metrics['psnr'],
                 'val_ssim': reported.metrics['ssim'],
+                'raw_psnr': scores['params'].metrics['psnr'],
+                'residual': reported.residual,
             }
             self._add_row(row | {f'{mode}_psnr': value for mode, value in baselines.items()}, tb_logger)
             self._keep_best(self.monitor.improved(scores, self.current_iter))

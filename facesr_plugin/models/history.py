@@ -1,4 +1,8 @@
-"""`history.csv`: one row per validation, what the report's figures 3 to 6 are drawn from."""
+"""`history.csv`: one row per validation, what the report's figures 3 to 6 are drawn from.
+
+The `val_` columns are of the EMA weights where a run keeps them, `raw_psnr` is of the others; `residual` is how far the
+network is from bilinear upsampling, in 8-bit grey levels (`validation.Scores`).
+"""
 
 import csv
 import io
@@ -17,6 +21,8 @@ COLUMNS = (
     'val_loss',
     'val_psnr',
     'val_ssim',
+    'raw_psnr',
+    'residual',
     'bilinear_psnr',
     'bicubic_psnr',
 )
