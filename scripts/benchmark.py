@@ -9,11 +9,8 @@ its ratio is the median of stock / ours of the pairs.
 
 import argparse
 import json
-import platform
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +19,13 @@ import torch
 from _benchmark_cases import GROUPS
 from _benchmark_models import SCALE, STOCK_CROP, Setup, stock_runs
 from _benchmark_timing import Case, as_row, measure
+from _machine import ROOT, commit, cpu_name
 from tqdm import tqdm
 
 from facesr_plugin.data.image_source import FolderImages
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, smallest_side
 from facesr_plugin.errors import UserError, run_command
 
-ROOT = Path(__file__).resolve().parents[1]
 DEVICES = ('cpu', 'cuda')
 SIZES = {
     'cpu': {'patch': 128},
@@ -82,26 +79,15 @@ def plan(setups: list[Setup], groups: list[str]) -> Iterator[tuple[Setup, Case]]
 
 def describe_software() -> str:
     """Return the versions that the numbers hold for."""
-    command = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty', '--abbrev=10']
-    commit = ''
-    with suppress(OSError, subprocess.CalledProcessError):  # no checkout, no commit
-        commit = f', commit {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}'
-    return f'PyTorch {torch.__version__}{commit}'
+    version = commit()
+    return f'PyTorch {torch.__version__}' + (f', commit {version}' if version else '')
 
 
 def describe_device(device: str) -> str:
     """Return the hardware that the numbers hold for."""
     if device == 'cpu':
-        return f'CPU: {_cpu_name()}, {torch.get_num_threads()} threads'
+        return f'CPU: {cpu_name()}, {torch.get_num_threads()} threads'
     return f'CUDA: {torch.cuda.get_device_name() if torch.cuda.is_available() else "no device here"}'
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.machine())
 
 
 def format_row(row: dict[str, Any]) -> tuple[str, ...]:

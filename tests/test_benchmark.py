@@ -51,7 +51,7 @@ def test_command_writes_both_files(tmp_path, capsys):
     printed, text = capsys.readouterr().out, files['--markdown'].read_text()
     assert printed == text
     assert text.startswith(f'PyTorch {torch.__version__}')
-    assert f'CPU: {benchmark._cpu_name()}, {torch.get_num_threads()} threads' in text
+    assert f'CPU: {benchmark.cpu_name()}, {torch.get_num_threads()} threads' in text
     table = [line.split('|') for line in text.splitlines() if line.startswith('|')]
     assert {len(line) for line in table} == {len(benchmark.COLUMNS) + 2}
     assert [line[1].strip() for line in table[2:]] == [row['name'] for row in rows]

@@ -1,0 +1,32 @@
+"""What numbers hold for: the hardware, and the commit of this checkout."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def cpu_name() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.machine())
+
+
+def device_name() -> str:
+    """Return the name of what a training would run on: the first CUDA device, or the processor."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
+
+
+def commit() -> str | None:
+    """Return the checkout's commit, marked if tracked files differ from it; None outside a repository."""
+    command = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty', '--exclude=*']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,217 @@
+"""Train a protocol's grid of option files and seeds, and collect one table.
+
+    python scripts/run_experiments.py options/protocols/small.yml -o results/small
+    python scripts/run_experiments.py options/protocols/small.yml -o results/small --table-only
+
+A protocol file names cells, each an option file with some options changed, and seeds. Each run is trained by
+`facesr_plugin/train.py` under the current folder, in experiments/PROTOCOL_CELL_seedN; one that was stopped goes on. A
+finished run leaves a record in OUTPUT/records, and a run that has one is not trained again. OUTPUT/table.csv and
+table.md show mean and standard deviation over the seeds.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from _experiments_protocol import Run, check_runs, differences, load_protocol
+from _experiments_table import Record, read_record, summarise, write_record, write_table
+from _machine import ROOT, commit, device_name
+from tqdm import tqdm
+
+from facesr_plugin.errors import RunError, UserError, run_command
+from facesr_plugin.models.checkpoint import write
+from facesr_plugin.models.history import read_history
+
+
+class Trainer:
+    """Trains runs in processes of their own.
+
+    Args:
+        records: Folder of the records.
+        threads: Of each run.
+
+    Attributes:
+        stopped: Whether the grid was asked to stop: no further training is started.
+    """
+
+    def __init__(self, records: Path, threads: int) -> None:
+        self.records, self.threads = records, threads
+        self.stopped = False
+        self._processes: set[int] = set()
+
+    def stop(self, *_: object) -> None:
+        """Let the trainings save and end, on Ctrl-C or SIGTERM; a handler of signals."""
+        self.stopped = True
+        for process in tuple(self._processes):
+            os.kill(process, signal.SIGTERM)
+
+    def record_path(self, run: Run) -> Path:
+        """Return where the record of a run is."""
+        return self.records / f'{run.cell}_seed{run.seed}.json'
+
+    def is_done(self, run: Run) -> bool:
+        """Return whether a run has its record.
+
+        Raises:
+            UserError: The record is damaged, or of a run with other options.
+        """
+        path = self.record_path(run)
+        if not path.exists():
+            return False
+        if changes := differences(read_record(path)['opt'], run.opt):
+            raise UserError(f'{path}: made with other options ({changes[0]}); move it away to train this run again')
+        return True
+
+    def train(self, run: Run) -> str | None:
+        """Train a run to its end, from where it was stopped if it was, and write its record.
+
+        Returns:
+            What went wrong, in one line, or None.
+        """
+        if self.stopped:
+            return None
+        folder = Path('experiments') / run.name
+        began = _newest_state(folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            options = Path(scratch) / f'{run.name}.yml'
+            options.write_text(yaml.safe_dump(run.opt, sort_keys=False), encoding='utf-8')
+            output = Path(scratch) / 'output'
+            status, seconds, cpu_seconds = self._run(options, output)
+            lines = output.read_text(encoding='utf-8', errors='replace').strip().splitlines()
+        times = _add_time(folder, {'from': began, 'seconds': seconds, 'cpu_seconds': cpu_seconds})
+        if self.stopped:
+            return None
+        if status != 0:
+            return f'{run.name}: training ended with status {status}: {lines[-1] if lines else "no output"}'
+        write_record(self.record_path(run), self._record(run, folder, times))
+        return None
+
+    def _run(self, options: Path, output: Path) -> tuple[int, float, float]:
+        """Run a training; return its exit status, its duration, and the processor time of it and its children."""
+        command = [sys.executable, str(ROOT / 'facesr_plugin' / 'train.py'), '-opt', str(options), '--auto_resume']
+        started = time.monotonic()
+        with output.open('wb') as file:
+            environment = {**os.environ, 'OMP_NUM_THREADS': str(self.threads)}
+            # In a session of its own: Ctrl-C in a terminal reaches it through `stop` alone.
+            process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+            self._processes.add(process.pid)
+            if self.stopped:
+                self.stop()
+            _, status, usage = os.wait4(process.pid, 0)
+            self._processes.discard(process.pid)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode, time.monotonic() - started, usage.ru_utime + usage.ru_stime
+
+    def _record(self, run: Run, folder: Path, times: list[dict[str, float]]) -> Record:
+        batch = run.opt['datasets']['train']['batch_size_per_gpu'] * run.opt['train'].get('accumulate', 1)
+        known = times[0]['from'] == 0
+        return {
+            'cell': run.cell,
+            'seed': run.seed,
+            'option_file': run.option_file,
+            'changes': run.changes,
+            'commit': commit(),
+            'hardware': device_name(),
+            'threads': self.threads,
+            'torch': torch.__version__,
+            'images': run.opt['train']['total_iter'] * batch * max(1, _gpus(run.opt)),
+            'seconds': sum(part['seconds'] for part in times) if known else None,
+            'cpu_seconds': sum(part['cpu_seconds'] for part in times) if known else None,
+            'history': read_history(folder / 'history.csv'),
+            'opt': run.opt,
+        }
+
+
+def _gpus(opt: dict[str, Any]) -> int:
+    wanted = opt.get('num_gpu', 'auto')
+    return torch.cuda.device_count() if wanted == 'auto' else wanted
+
+
+def _newest_state(folder: Path) -> int:
+    """Return the iteration from which `--auto_resume` goes on."""
+    return max((int(path.stem) for path in (folder / 'training_states').glob('[0-9]*.state')), default=0)
+
+
+def _add_time(folder: Path, part: dict[str, float]) -> list[dict[str, float]]:
+    """Keep the duration of a part of a run beside it, and return those of all parts; a new run begins anew."""
+    path = folder / 'times.json'
+    parts = json.loads(path.read_text()) if part['from'] and path.exists() else []
+    parts.append(part)
+    if folder.is_dir():
+        write(path, json.dumps(parts).encode())
+    return parts
+
+
+def collect(runs: list[Run], trainer: Trainer, folder: Path) -> int:
+    """Write the table over the runs that are done; return how many those are."""
+    records: dict[str, list[Record]] = {run.cell: [] for run in runs}
+    for run in runs:
+        if trainer.is_done(run):
+            records[run.cell].append(read_record(trainer.record_path(run)))
+    rows = [summarise(of_cell) for of_cell in records.values() if of_cell]
+    if rows:
+        write_table(folder, rows)
+    return sum(map(len, records.values()))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(
+        description='Train a grid of option files and seeds; what is done is not trained again.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument('protocol', type=Path, help='protocol file, YAML')
+    parser.add_argument('-o', '--output', type=Path, required=True, help='folder for the records and the table')
+    parser.add_argument('--only', nargs='+', metavar='CELL', help='train these cells only')
+    parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED', help="train these of the cells' seeds only")
+    parser.add_argument('--jobs', type=int, default=1, help='trainings at the same time; they share the cores')
+    parser.add_argument('--table-only', action='store_true', help='train nothing, collect what is done')
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Run the command; the status is 130 where a training was stopped.
+
+    Raises:
+        UserError: The protocol or a record is not as expected.
+        RunError: A training failed; the others were finished.
+    """
+    args = build_parser().parse_args(argv)
+    if args.jobs < 1:
+        raise UserError(f'--jobs: 1 or more expected, got {args.jobs}')
+    runs = load_protocol(args.protocol)
+    chosen = load_protocol(args.protocol, args.only, args.seeds)
+    trainer = Trainer(args.output / 'records', max(1, (os.cpu_count() or 1) // args.jobs))
+    todo = [] if args.table_only else [run for run in chosen if not trainer.is_done(run)]
+    check_runs(todo)
+    signal.signal(signal.SIGINT, trainer.stop)
+    signal.signal(signal.SIGTERM, trainer.stop)
+    failures = []
+    with ThreadPoolExecutor(args.jobs) as executor, tqdm(total=len(todo), unit='run', disable=not todo) as bar:
+        for problem in executor.map(trainer.train, todo):
+            bar.update()
+            if problem:
+                failures.append(problem)
+                bar.write(problem, sys.stderr)
+            collect(runs, trainer, args.output)
+    done = collect(runs, trainer, args.output)
+    print(f'{args.output}: {done} of {len(runs)} runs in table.csv and table.md')
+    if failures:
+        raise RunError('\n'.join(failures))
+    return 130 if trainer.stopped else None
+
+
+if __name__ == '__main__':
+    run_command(main)
