@@ -11,7 +11,19 @@ setup(
     long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    packages=find_packages(include=['facesr_plugin', 'facesr_plugin.*']),
+    packages=[*find_packages(include=['facesr_plugin', 'facesr_plugin.*']), 'facesr_plugin.option_files'],
+    package_dir={'facesr_plugin.option_files': 'options'},  # where `options.py: shipped_options` looks for them
+    package_data={
+        'facesr_plugin': ['weights/*.pth', 'weights/*.md'],
+        'facesr_plugin.option_files': ['*.yml', '*.json'],
+    },
+    entry_points={
+        'console_scripts': [
+            'facesr-train = facesr_plugin.train:command',
+            'facesr-test = facesr_plugin.test:command',
+            'facesr-upscale = facesr_plugin.upscale_command:command',
+        ]
+    },
     # BasicSR 1.4.2's setup.py does not run on Python 3.13 (XPixelGroup/BasicSR#749).
     python_requires='>=3.11,<3.13',
     install_requires=[
@@ -22,13 +34,24 @@ setup(
         'numpy',
         'opencv-python',
         'lmdb',
+        'Pillow>=10.1',
         'pydantic>=2',
         'PyYAML',
         'tqdm',
         'matplotlib',
     ],
     extras_require={
-        'test': ['pytest>=8', 'pytest-xdist', 'jsonschema', 'ruff>=0.9'],
+        'test': [
+            'pytest>=8',
+            'pytest-xdist',
+            'jsonschema',
+            'ruff>=0.9',
+            'playwright',  # drives a browser that is there; its own are not downloaded
+            'facesr-plugin[export,report,spandrel]',
+        ],
+        'report': ['plotly>=6', 'jinja2'],
+        'export': ['torch>=2.7', 'onnx', 'onnxruntime', 'onnxscript', 'safetensors'],
+        'spandrel': ['spandrel>=0.4'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],
     },

@@ -66,6 +66,29 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return opt
 
 
+def shipped_options() -> dict[str, Path]:
+    """Return the option files that come with the plugin, by name: a checkout's `options/`, or part of the package."""
+    installed = Path(__file__).with_name('option_files')
+    folder = installed if installed.is_dir() else Path(__file__).resolve().parents[1] / 'options'
+    return {path.name: path for path in sorted(folder.glob('*.yml'))}
+
+
+def find_option_file(path: str | Path) -> Path:
+    """Return the option file at `path`, or else the shipped one that `NAME.yml` or `options/NAME.yml` is, and say so.
+
+    Raises:
+        UserError: There is none of either; the line lists the shipped ones.
+    """
+    path = Path(path)
+    if os.path.exists(path):
+        return path
+    shipped = shipped_options()
+    if path.name in shipped and path.parent in (Path(), Path('options')):
+        print(f'{path}: not in the current folder; {shipped[path.name]}, which comes with the plugin, is used')
+        return shipped[path.name]
+    raise UserError(f'{path}: no such file, and none of those that come with the plugin: {", ".join(shipped)}')
+
+
 def override(opt: dict[str, Any], entry: str) -> None:
     """Set an existing key from `a:b:c=value`, the value read as YAML.
 
@@ -99,7 +122,7 @@ def build_parser(is_train: bool) -> argparse.ArgumentParser:
         description=f'{"Train" if is_train else "Test"} with the loop of BasicSR.',
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('-opt', required=True, help='option file, YAML')
+    parser.add_argument('-opt', required=True, help='option file, YAML, or the name of one that comes with the plugin')
     parser.add_argument('--check', action='store_true', help='check the option file and all it names, then stop')
     parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none', help='pytorch: under torchrun')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state of this run')
@@ -123,6 +146,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         UserError: One line per problem.
     """
     args = build_parser(is_train).parse_args()
+    args.opt = str(find_option_file(args.opt))
     opt = load_yaml(args.opt)
     for entry in args.force_yml:
         override(opt, entry)

@@ -1,6 +1,7 @@
-"""Test: `python facesr_plugin/test.py -opt options/test.yml`; the same numbers as stock `basicsr/test.py`.
+"""Test: `python facesr_plugin/test.py -opt options/test.yml`, installed as `facesr-test`.
 
-BasicSR's own `test_pipeline` does the work, with the current folder as root and checked options.
+The numbers are those of stock `basicsr/test.py`: BasicSR's own `test_pipeline` does the work, with the current folder
+as root and checked options.
 """
 
 import sys
@@ -34,5 +35,10 @@ def main() -> None:
     pipeline.test_pipeline(str(Path.cwd()))
 
 
-if __name__ == '__main__':
+def command() -> None:
+    """Run as a console command."""
     run_command(main)
+
+
+if __name__ == '__main__':
+    command()

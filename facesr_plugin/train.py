@@ -1,4 +1,4 @@
-"""Train: `python facesr_plugin/train.py -opt options/exp1_lsr.yml [--auto_resume]`.
+"""Train: `python facesr_plugin/train.py -opt options/exp1_lsr.yml [--auto_resume]`, installed as `facesr-train`.
 
 BasicSR's own `train_pipeline` does the work, with the current folder as root. It looks a few names up in its module;
 `TrainingRun` stands in for them, here and nowhere else.
@@ -186,5 +186,10 @@ def main() -> int | None:
     return None
 
 
-if __name__ == '__main__':
+def command() -> None:
+    """Run as a console command."""
     run_command(main)
+
+
+if __name__ == '__main__':
+    command()

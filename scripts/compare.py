@@ -24,8 +24,8 @@ from facesr_plugin.data.image_lmdb import LmdbImages, image_key
 from facesr_plugin.data.image_source import FolderImages, open_images
 from facesr_plugin.errors import UserError, run_command
 from facesr_plugin.images import write_image
+from facesr_plugin.inference import DEVICES, load_network, pick_device
 from facesr_plugin.models.validation import STANDARD_METRICS, enlarge, evaluate
-from facesr_plugin.upscale import DEVICES, load_network, pick_device
 
 FRAME = (255, 64, 0)  # RGB, around the crop in the whole picture
 Networks = dict[str, Callable[[torch.Tensor], torch.Tensor]]
@@ -72,6 +72,17 @@ class Images:
         if key not in self._names:
             raise UserError(f'{self.root}: {key} expected, the partner of an HR image')
         return self._source.read(self._names[key])
+
+
+def spread(keys: list[str], count: int) -> list[str]:
+    """Return up to `count` of the keys, evenly spread over them.
+
+    Example:
+        >>> spread(['a', 'b', 'c', 'd', 'e'], 2)
+        ['a', 'c']
+    """
+    count = min(count, len(keys))
+    return [keys[index * len(keys) // count] for index in range(count)]
 
 
 def load_networks(entries: list[str], device: torch.device) -> tuple[Networks, int]:
@@ -170,12 +181,11 @@ def main(argv: list[str] | None = None) -> int | None:
             f'--crop: multiples of the scale {scale} expected, SIDE above 0, got {" ".join(map(str, crop))}'
         )
     lr_images, hr_images = Images(args.lr), Images(args.hr)
-    keys = hr_images.keys
-    count = min(args.count, len(keys))
+    keys = spread(hr_images.keys, args.count)
 
     rows = []
     totals = dict.fromkeys(networks, 0.0)
-    for key in tqdm([keys[index * len(keys) // count] for index in range(count)], unit='image'):
+    for key in tqdm(keys, unit='image'):
         lr, hr = lr_images.read(key), hr_images.read(key)
         results = upscale_pair(networks, lr, hr, scale, f'{args.lr}: {key}', device)
         if crop and (crop.left + crop.side > hr.shape[1] or crop.top + crop.side > hr.shape[0]):
@@ -189,8 +199,8 @@ def main(argv: list[str] | None = None) -> int | None:
         rows.append([Cell(crop.frame(hr), key), *cells] if crop else cells)
     titles = [*(['HR, whole'] if crop else []), 'LR', *networks, 'HR']
     write_image(args.output, draw_grid(titles, rows, args.side))
-    scores = ', '.join(f'{name} {total / count:.2f} dB' for name, total in totals.items())
-    print(f'{args.output}: {count} pairs drawn; {scores}')
+    scores = ', '.join(f'{name} {total / len(keys):.2f} dB' for name, total in totals.items())
+    print(f'{args.output}: {len(keys)} pairs drawn; {scores}')
     return None
 
 

@@ -1,6 +1,8 @@
-"""facesr_plugin/upscale.py and scripts/upscale.py: any picture in, the same kind of picture out."""
+"""facesr_plugin/inference.py and upscale_command.py: any picture in, the same kind of picture out."""
 
-import importlib
+import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -9,13 +11,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from tiny import ROOT
 
+from facesr_plugin import upscale_command
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.inference import (
+    DEFAULT_WEIGHTS,
+    load_network,
+    network_from_weights,
+    pick_device,
+    receptive_radius,
+    upscale_image,
+    upscale_tensor,
+)
 from facesr_plugin.models import checkpoint
-from facesr_plugin.upscale import load_network, network_from_weights, pick_device, receptive_radius, upscale_image
-
-upscale = importlib.import_module('upscale')
+from facesr_plugin.upscale_command import read_picture, write_picture
 
 
 def make_net(seed: int = 0, **options: int) -> FaceSRResNet:
@@ -50,7 +61,7 @@ def bilinear(image: np.ndarray, scale: int = 2) -> np.ndarray:
 
 
 def run(*options: str) -> int | None:
-    return upscale.main(['-o', 'out', '--weights', 'net.pth', '--device', 'cpu', *options])
+    return upscale_command.main(['-o', 'out', '--weights', 'net.pth', '--device', 'cpu', *options])
 
 
 # ------------------------------------------------------------------- networks
@@ -109,8 +120,10 @@ def test_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: False)
     assert pick_device('auto') == pick_device('cpu') == torch.device('cpu')
-    with pytest.raises(UserError, match=r'^--device cuda: not available here, cpu is$'):
+    with pytest.raises(UserError, match=r'^device: cuda is not available here, cpu is$'):
         pick_device('cuda')
+    with pytest.raises(UserError, match=r'^device: one of auto, cpu, cuda, mps expected, got tpu$'):
+        pick_device('tpu')
 
 
 # --------------------------------------------------------------------- images
@@ -172,21 +185,119 @@ def test_one_pixel():
     assert upscale_image(make_net(), make_image(1, 1, 3)).shape == (4, 4, 3)
 
 
-@pytest.mark.parametrize('image', [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)])
+@pytest.mark.parametrize('dtype', ['float16', 'float32', 'float64'])
+@pytest.mark.parametrize('channels', [(), (3,), (4,)])
+def test_floats_are_not_rounded_to_8_bits(dtype, channels):
+    net = make_net()
+    image = (make_image(9, 7, *channels) / 255).astype(dtype)
+    result = upscale_image(net, image, tile=5)
+    assert (result.shape, result.dtype) == ((36, 28, *channels), dtype)
+    rgb = np.repeat(image[..., None], 3, 2) if not channels else image[..., :3]
+    with torch.no_grad():
+        expected = net(torch.from_numpy(rgb.astype(np.float32)).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    expected = expected.mean(2) if not channels else expected
+    tolerance = {'float16': 5e-4}.get(dtype, 1e-5)
+    np.testing.assert_allclose(result[..., :3] if channels else result, expected.clip(0, 1), atol=tolerance)
+    assert len(np.unique(result)) > 256
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_are_images_of_another_layout(channels, dtype):
+    net = make_net()
+    images = [make_image(9, 7, channels), make_image(9, 7, channels)[::-1]]
+    batch = torch.tensor(np.stack(images)).permute(0, 3, 1, 2)
+    if dtype != torch.uint8:
+        batch = batch.to(dtype) / 255
+    result = upscale_tensor(net, batch, tile=5)
+    assert (result.shape, result.dtype) == ((2, channels, 36, 28), dtype)
+    tolerance = {torch.uint8: 0, torch.bfloat16: 1 / 256}.get(dtype, 1e-3)
+    for tensor, values in zip(batch, result, strict=True):
+        assert torch.equal(upscale_tensor(net, tensor, tile=5), values)
+        image = tensor.to(values.dtype if dtype != torch.bfloat16 else torch.float32).permute(1, 2, 0).numpy()
+        expected = upscale_image(net, image[..., 0] if channels == 1 else image, tile=5).reshape(36, 28, channels)
+        np.testing.assert_allclose(values.permute(1, 2, 0).float(), expected.astype(np.float32), atol=tolerance)
+
+
+def test_arrays_of_any_memory_layout():
+    net, image = make_net(), make_image(9, 7, 3)
+    image.flags.writeable = False
+    flipped = image[::-1, ::-1]
+    np.testing.assert_array_equal(upscale_image(net, flipped), upscale_image(net, flipped.copy()))
+    planar = np.asfortranarray(image)
+    np.testing.assert_array_equal(upscale_image(net, planar), upscale_image(net, image))
+
+
+@pytest.mark.parametrize(
+    'image',
+    [
+        np.zeros((4, 4, 3), np.int64),
+        np.zeros((4, 4, 3), bool),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((3, 4, 5), np.float32),
+        np.zeros(4, np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+    ],
+    ids=lambda image: f'{image.dtype} {image.shape}',
+)
 def test_other_arrays(image):
-    with pytest.raises(ValueError, match=r'^uint8 or uint16, \(H, W\), \(H, W, 3\) or \(H, W, 4\) expected, got'):
+    message = (
+        'uint8, uint16 or float in [0, 1] of shape (H, W), (H, W, 3) or (H, W, 4) expected, '
+        f'got {image.dtype} {image.shape}'
+    )
+    with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
         upscale_image(make_net(), image)
 
 
-# --------------------------------------------------------------------- script
+@pytest.mark.parametrize(
+    'images',
+    [torch.zeros(3, 4, 4, dtype=torch.int64), torch.zeros(4, 4), torch.zeros(1, 5, 4, 3), torch.zeros(1, 1, 3, 4, 4)],
+    ids=lambda images: f'{images.dtype} {tuple(images.shape)}',
+)
+def test_other_tensors(images):
+    message = (
+        'uint8 or float in [0, 1] of shape (C, H, W) or (B, C, H, W), C 1, 3 or 4, expected, '
+        f'got {images.dtype} {tuple(images.shape)}'
+    )
+    with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
+        upscale_tensor(make_net(), images)
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        (np.nan, 'finite pixels expected, got NaN'),
+        (1.5, 'floats in [0, 1] expected, got 0 to 1.5; divide or clip them first'),
+        (-0.25, 'floats in [0, 1] expected, got -0.25 to 0; divide or clip them first'),
+        (np.inf, 'floats in [0, 1] expected, got 0 to inf; divide or clip them first'),
+    ],
+)
+@pytest.mark.parametrize('channel', [0, 3])
+def test_other_values(value, message, channel):
+    image = np.zeros((4, 4, 4), np.float32)
+    image[2, 2, channel] = value
+    with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
+        upscale_image(make_net(), image)
+    with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
+        upscale_tensor(make_net(), torch.from_numpy(image).permute(2, 0, 1))
+
+
+def test_no_pixels_and_no_tiles():
+    with pytest.raises(ValueError, match=r'^a picture of 1x1 px or more expected, got 4x0 px$'):
+        upscale_image(make_net(), np.zeros((0, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r'^tile: 1 or more expected, got -1$'):
+        upscale_image(make_net(), np.zeros((4, 4, 3), np.uint8), tile=-1)
+
+
+# -------------------------------------------------------------------- command
 @pytest.mark.parametrize('channels', [(), (3,), (4,)])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('kind', ['png', 'tif'])
 def test_kinds_stay(work, channels, dtype, kind):
     image = make_image(9, 7, *channels, dtype=dtype)
-    upscale.write_picture(Path(f'in/sub/a.b.{kind}'), image, 95)
+    write_picture(Path(f'in/sub/a.b.{kind}'), image, 95)
     assert run('-i', 'in', '--format', kind, '--tile', '5') is None
-    result = upscale.read_picture(Path(f'out/sub/a.b.{kind}'))
+    result = read_picture(Path(f'out/sub/a.b.{kind}'))
     assert (result.shape, result.dtype) == ((18, 14, *channels), dtype)
     colours = (..., slice(0, 3)) if channels == (4,) else ...
     step = np.abs(result[colours] - bilinear(image[colours] if channels else image))
@@ -199,7 +310,7 @@ def test_grey_with_alpha(work):
     grey = make_image(9, 7)
     Image.fromarray(np.dstack([grey, 255 - grey]), 'LA').save('a.png')
     assert run('-i', 'a.png') is None
-    result = upscale.read_picture(Path('out/a.png'))
+    result = read_picture(Path('out/a.png'))
     assert result.shape == (18, 14, 4)
     assert (result[..., :1] == result[..., 1:3]).all()
 
@@ -214,7 +325,7 @@ def test_orientation(work, kind, orientation):
     Image.fromarray(image).save(f'a.{kind}', **({'tiffinfo': exif} if kind == 'tif' else {'exif': exif}))
     with Image.open(f'a.{kind}') as picture:
         expected = np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
-    result = upscale.read_picture(Path(f'a.{kind}'))
+    result = read_picture(Path(f'a.{kind}'))
     assert result.shape == expected.shape == ((16, 32, 3) if orientation < 5 else (32, 16, 3))
     assert np.abs(result.astype(int) - expected)[2:6, 2:6].max() < 30
 
@@ -226,7 +337,7 @@ def test_damaged_metadata_is_passed_over(work):
     data = Path('a.webp').read_bytes()
     assert b'MM\0*' in data
     Path('a.webp').write_bytes(data.replace(b'MM\0*', b'M!\0*'))
-    assert upscale.read_picture(Path('a.webp')).shape == (4, 8, 3)
+    assert read_picture(Path('a.webp')).shape == (4, 8, 3)
 
 
 def test_formats_of_8_bits(work):
@@ -234,18 +345,18 @@ def test_formats_of_8_bits(work):
     image[..., :3] = image[:1, :1, :3]
     image[..., 3] = 0
     image[:, 4:, 3] = 65535
-    upscale.write_picture(Path('a.png'), image, 95)
+    write_picture(Path('a.png'), image, 95)
     for kind, channels in (('jpg', 3), ('webp', 4)):
         assert run('-i', 'a.png', '--format', kind, '--quality', '100') is None
-        result = upscale.read_picture(Path(f'out/a.{kind}'))
+        result = read_picture(Path(f'out/a.{kind}'))
         assert (result.shape, result.dtype) == ((16, 16, channels), np.uint8)
         assert np.abs(result[:, 12:, :3] - image[0, 0, :3] / 257).max() < 6
-    assert (upscale.read_picture(Path('out/a.jpg'))[:, :4] > 250).all(), 'transparent is white'
+    assert (read_picture(Path('out/a.jpg'))[:, :4] > 250).all(), 'transparent is white'
     assert result[:, :4, 3].max() == 0
 
 
 def test_unreadable_pictures_are_skipped(work, capsys):
-    upscale.write_picture(Path('in/a.png'), make_image(4, 4, 3), 95)
+    write_picture(Path('in/a.png'), make_image(4, 4, 3), 95)
     data = Path('in/a.png').read_bytes()
     Path('in/b.png').write_bytes(data[: len(data) // 2])
     Path('in/c.jpg').write_bytes(b'')
@@ -260,18 +371,18 @@ def test_unreadable_pictures_are_skipped(work, capsys):
         '3 of 4 pictures could not be read',
     ):
         assert f'{line}\n' in said.err
-    assert said.out == 'out: 1 pictures upscaled\n'
+    assert said.out == 'out: 1 written\n'
 
 
 def test_results_are_kept_unless_told_otherwise(work, capsys):
     for name in 'ab':
-        upscale.write_picture(Path(f'in/{name}.png'), make_image(4, 4, 3), 95)
-    upscale.write_picture(Path('out/a.png'), make_image(1, 1, 3), 95)
+        write_picture(Path(f'in/{name}.png'), make_image(4, 4, 3), 95)
+    write_picture(Path('out/a.png'), make_image(1, 1, 3), 95)
     assert run('-i', 'in') is None
-    assert capsys.readouterr().out == 'out: 1 pictures upscaled, 1 were there\n'
-    assert upscale.read_picture(Path('out/a.png')).shape == (1, 1, 3)
+    assert capsys.readouterr().out == 'out: 1 written, 1 existed (--overwrite replaces them)\n'
+    assert read_picture(Path('out/a.png')).shape == (1, 1, 3)
     assert run('-i', 'in', '--overwrite') is None
-    assert upscale.read_picture(Path('out/a.png')).shape == (8, 8, 3)
+    assert read_picture(Path('out/a.png')).shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize(
@@ -281,13 +392,14 @@ def test_results_are_kept_unless_told_otherwise(work, capsys):
         (['-i', 'in', 'in/a.png'], 'in/a.png: another name expected, in/a.png becomes out/a.png too'),
         (['-i', 'in', '-o', 'in/out'], 'in/out: an output folder outside the input in expected'),
         (['-i', 'in/a.png', '-o', 'in'], 'in/a.png: another output folder expected, in/a.png is an input'),
+        (['-i', 'in', '-o', 'a.png'], '--output a.png: a folder expected, results keep the names of their pictures'),
         (['-i', 'in', '--tile', '0'], f'--tile: 1 to {2**20} expected, got 0'),
         (['-i', 'in', '--quality', '101'], '--quality: 1 to 100 expected, got 101'),
         (['-i', 'in', '--key', 'params_ema'], "net.pth: key 'params_ema' expected, found params"),
     ],
 )
 def test_errors(work, options, message):
-    upscale.write_picture(Path('in/a.png'), make_image(4, 4, 3), 95)
+    write_picture(Path('in/a.png'), make_image(4, 4, 3), 95)
     before = Path('in/a.png').read_bytes()
     with pytest.raises(UserError) as caught:
         run(*options)
@@ -295,9 +407,27 @@ def test_errors(work, options, message):
     assert Path('in/a.png').read_bytes() == before
 
 
+def test_a_picture_needs_no_more_than_its_name(work, capsys):
+    """The weights and the output folder have defaults."""
+    write_picture(Path('a.png'), make_image(4, 5, 3), 95)
+    assert upscale_command.main(['-i', 'a.png']) is None
+    assert capsys.readouterr().out == 'upscaled: 1 written\n'
+    expected = upscale_image(load_network(DEFAULT_WEIGHTS), read_picture(Path('a.png')))
+    np.testing.assert_allclose(read_picture(Path('upscaled/a.png')), expected, atol=1)
+    assert expected.shape == (16, 20, 3)
+
+
+def test_script(work):
+    write_picture(Path('a.png'), make_image(4, 4, 3), 95)
+    command = [sys.executable, str(ROOT / 'scripts' / 'upscale.py'), '-i', 'a.png', '-o', 'out', '--weights', 'net.pth']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, 'out: 1 written\n'), done.stderr
+    assert read_picture(Path('out/a.png')).shape == (8, 8, 3)
+
+
 def test_too_large_for_the_format(work):
     with pytest.raises(UserError, match=r'^a\.webp: webp cannot hold 20000x1 px; choose another --format$'):
-        upscale.write_picture(Path('a.webp'), np.zeros((1, 20000, 3), np.uint8), 95)
+        write_picture(Path('a.webp'), np.zeros((1, 20000, 3), np.uint8), 95)
     assert not Path('a.webp').exists()
 
 
@@ -305,14 +435,14 @@ def test_out_of_memory(work, monkeypatch):
     def fail(*args, **kwargs):
         raise torch.OutOfMemoryError
 
-    upscale.write_picture(Path('a.png'), make_image(4, 4, 3), 95)
-    monkeypatch.setattr(upscale, 'upscale_image', fail)
+    write_picture(Path('a.png'), make_image(4, 4, 3), 95)
+    monkeypatch.setattr(upscale_command, 'upscale_image', fail)
     with pytest.raises(UserError, match=r'^a\.png: out of memory; a --tile below 256 needs less$'):
         run('-i', 'a.png')
 
 
 def test_status(work):
-    upscale.write_picture(Path('in/a.png'), make_image(4, 4, 3), 95)
+    write_picture(Path('in/a.png'), make_image(4, 4, 3), 95)
     Path('in/b.png').write_bytes(b'no picture')
     with pytest.raises(SystemExit) as caught:
         run_command(partial(run, '-i', 'in'))

@@ -67,9 +67,13 @@ def write(path: str | Path, data: bytes | memoryview) -> None:
 def load(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint or training state onto the CPU; nothing stored in it is run.
 
+    A `.safetensors` file holds a bare state dict.
+
     Raises:
         UserError: The file is missing, damaged, or holds more than tensors and plain values.
     """
+    if Path(path).suffix.lower() == '.safetensors':
+        return _load_safetensors(path)
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
@@ -83,11 +87,24 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def _load_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
+    try:
+        import safetensors.torch
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path}: needs a package: pip install 'facesr-plugin[export]' (safetensors)") from error
+    try:
+        return safetensors.torch.load(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error
+    except safetensors.SafetensorError as error:
+        raise UserError(f'{path}: damaged, or not in the safetensors format') from error
+
+
 def load_weights(path: str | Path, key: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
     """Load a network's state dict from a BasicSR checkpoint or from a bare state dict.
 
     Args:
-        path: A `.pth`.
+        path: A `.pth` or `.safetensors`.
         key: `params` or `params_ema`; None takes the better one by the validation PSNR stored beside them, or else
             `params_ema` where there is one.
 

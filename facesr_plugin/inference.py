@@ -1,0 +1,214 @@
+"""Trained networks on pictures of any size: load one from its weights alone, and upscale tile by tile."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.errors import UserError
+from facesr_plugin.models.checkpoint import check_fit, load_weights
+from facesr_plugin.models.validation import enlarge
+
+DEFAULT_WEIGHTS = Path(__file__).with_name('weights') / 'facesr_x4.pth'
+DEVICES = ('auto', 'cpu', 'cuda', 'mps')
+ARRAY_TYPES = tuple(map(np.dtype, ('uint8', 'uint16', 'float16', 'float32', 'float64')))
+Tile = tuple[slice, slice]
+Progress = Callable[[list[Tile]], Iterable[Tile]]
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of one of `DEVICES`; `auto` takes CUDA, else MPS, else the CPU.
+
+    Raises:
+        UserError: It is none of these, or this machine has no such device.
+    """
+    if name not in DEVICES:
+        raise UserError(f'device: one of {", ".join(DEVICES)} expected, got {name}')
+    available = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available(), 'cpu': True}
+    if name == 'auto':
+        name = next(device for device, there in available.items() if there)
+    if not available[name]:
+        raise UserError(f'device: {name} is not available here, {", ".join(d for d in available if available[d])} is')
+    return torch.device(name)
+
+
+def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path = 'weights') -> FaceSRResNet:
+    """Build the network that a state dict is of; depth, width and scale follow from names and shapes.
+
+    Args:
+        weights: State dict of a `FaceSRResNet` or of stock's `MSRResNet`.
+        path: What an error calls it.
+
+    Returns:
+        The network with these weights, on the CPU, in evaluation mode.
+
+    Raises:
+        UserError: They are another network's, or not all finite.
+
+    Example:
+        >>> net = network_from_weights(FaceSRResNet(num_feat=8, num_block=3, upscale=2).state_dict())
+        >>> len(net.body), net.conv_first.out_channels, net.upscale
+        (3, 8, 2)
+    """
+    for name in ('conv_first.weight', 'upconv1.weight'):
+        if name not in weights or weights[name].ndim != 4:
+            raise UserError(f'{path}: weights of a FaceSRResNet (SRResNet without batch norm) expected, no {name}')
+    num_feat, channels = weights['conv_first.weight'].shape[:2]
+    if channels != 3:
+        raise UserError(f'{path}: a network for RGB expected, got one for {channels} channels')
+    upscale = 4 if 'upconv2.weight' in weights else 3 if len(weights['upconv1.weight']) == 9 * num_feat else 2
+    num_block = sum(name.startswith('body.') and name.endswith('.conv1.weight') for name in weights)
+    with torch.device('meta'):  # nothing is allocated until the shapes are known to be right
+        net = FaceSRResNet(num_feat=num_feat, num_block=num_block, upscale=upscale)
+    check_fit(path, weights, net)
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise UserError(f'{path}: finite weights expected, the training that made them diverged')
+    net.to_empty(device='cpu').load_state_dict(weights)
+    return net.eval()
+
+
+def load_network(path: str | Path, key: str | None = None) -> FaceSRResNet:
+    """Load the network of a checkpoint; see `checkpoint.load_weights` and `network_from_weights`.
+
+    Args:
+        path: A `.pth`.
+        key: `params` or `params_ema`; None takes the better one.
+
+    Raises:
+        UserError: The file cannot be read, lacks the key, or is of another network.
+    """
+    return network_from_weights(load_weights(path, key)[0], path)
+
+
+def receptive_radius(net: FaceSRResNet) -> int:
+    """Return how far, in LR pixels, an input pixel can be from an output pixel that depends on it.
+
+    One 3x3 convolution before the blocks, two in each, one or two in the upsampling and two after it; those beyond the
+    first upsampling reach at most half a pixel each, together no more than two.
+    """
+    return 2 * len(net.body) + 3
+
+
+def upscale_image(
+    net: FaceSRResNet, image: np.ndarray, tile: int = 256, overlap: int | None = None, progress: Progress = iter
+) -> np.ndarray:
+    """Upscale a picture of any size; grey stays grey, and an alpha channel is enlarged bicubically.
+
+    Args:
+        net: The network, on the device that is to work.
+        image: Grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4), one of `ARRAY_TYPES`: uint8, uint16, or float in [0, 1].
+        tile: Side of the squares it is cut into, LR pixels.
+        overlap: What each tile sees beyond its borders, LR pixels. None takes the network's receptive radius (43 for
+            20 blocks): tiles of any size then give what the whole picture gives, but for rounding.
+        progress: Wraps the list of tiles, e.g. `tqdm`.
+
+    Returns:
+        The same type and number of channels, `net.upscale` times the size. The network's RGB is averaged where the
+        input's channels are all equal.
+
+    Raises:
+        ValueError: Another type, shape or range.
+    """
+    if image.dtype not in ARRAY_TYPES or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
+        raise ValueError(
+            'uint8, uint16 or float in [0, 1] of shape (H, W), (H, W, 3) or (H, W, 4) expected, '
+            f'got {image.dtype} {image.shape}'
+        )
+    pixels = image if image.ndim == 3 else image[..., None]
+    height, width, channels = pixels.shape
+    result = np.empty((height * net.upscale, width * net.upscale, channels), image.dtype)
+    source = torch.tensor(np.ascontiguousarray(pixels))
+    _upscale_into(net, source.permute(2, 0, 1), torch.from_numpy(result).permute(2, 0, 1), tile, overlap, progress)
+    return result if image.ndim == 3 else result[..., 0]
+
+
+def upscale_tensor(net: FaceSRResNet, images: torch.Tensor, tile: int = 256) -> torch.Tensor:
+    """Upscale a tensor, each image on its own, as `upscale_image` does; no gradient is recorded.
+
+    Args:
+        net: The network, on the device that is to work.
+        images: Grey, RGB or RGBA, (C, H, W) or (B, C, H, W) with C 1, 3 or 4; uint8, or floating in [0, 1].
+        tile: Side of the squares that images are cut into, LR pixels.
+
+    Returns:
+        The same type, device and dimensions, H and W `net.upscale` times as large.
+
+    Raises:
+        ValueError: Another type, shape or range.
+    """
+    is_known = images.dtype == torch.uint8 or images.is_floating_point()
+    if not is_known or images.ndim not in (3, 4) or images.shape[-3] not in (1, 3, 4):
+        raise ValueError(
+            'uint8 or float in [0, 1] of shape (C, H, W) or (B, C, H, W), C 1, 3 or 4, expected, '
+            f'got {images.dtype} {tuple(images.shape)}'
+        )
+    *first, height, width = images.shape
+    result = images.new_empty(*first, height * net.upscale, width * net.upscale)
+    batch = (images, result) if images.ndim == 4 else (images[None], result[None])
+    for image, place in zip(*batch, strict=True):
+        _upscale_into(net, image, place, tile)
+    return result
+
+
+@torch.inference_mode()
+def _upscale_into(
+    net: FaceSRResNet,
+    image: torch.Tensor,
+    result: torch.Tensor,
+    tile: int,
+    overlap: int | None = None,
+    progress: Progress = iter,
+) -> None:
+    """Upscale (C, H, W) tile by tile into `result`, (C, scale * H, scale * W) of the same type."""
+    if not image.numel():
+        raise ValueError(f'a picture of 1x1 px or more expected, got {image.shape[2]}x{image.shape[1]} px')
+    if tile < 1:
+        raise ValueError(f'tile: 1 or more expected, got {tile}')
+    pixels = _to_unit(image)
+    rgb = pixels[:3].expand(3, -1, -1)
+    is_grey = bool((rgb == rgb[:1]).all())
+    device, scale = next(net.parameters()).device, net.upscale
+    if overlap is None:
+        overlap = receptive_radius(net)
+    if len(pixels) == 4:
+        result[3:] = _from_unit(enlarge(pixels[None, 3:].to(device), scale, 'bicubic')[0], image.dtype)
+    height, width = image.shape[1:]
+    tiles = [
+        (slice(top, min(top + tile, height)), slice(left, min(left + tile, width)))
+        for top in range(0, height, tile)
+        for left in range(0, width, tile)
+    ]
+    for rows, columns in progress(tiles):
+        top, left = max(rows.start - overlap, 0), max(columns.start - overlap, 0)
+        out = net(rgb[None, :, top : rows.stop + overlap, left : columns.stop + overlap].to(device))[0]
+        out = out[:, (rows.start - top) * scale :, (columns.start - left) * scale :]
+        out = out[:, : (rows.stop - rows.start) * scale, : (columns.stop - columns.start) * scale]
+        if is_grey:
+            out = out.mean(0, keepdim=True)
+        place = (slice(rows.start * scale, rows.stop * scale), slice(columns.start * scale, columns.stop * scale))
+        result[:3][:, *place] = _from_unit(out, image.dtype)
+
+
+def _to_unit(image: torch.Tensor) -> torch.Tensor:
+    """Convert to float32 in [0, 1].
+
+    Raises:
+        ValueError: Floats beyond [0, 1], which are refused and not clipped: of 0 to 255 only white would be left.
+    """
+    if not image.is_floating_point():
+        return image.float() / torch.iinfo(image.dtype).max
+    low, high = image.min().item(), image.max().item()
+    if math.isnan(low):
+        raise ValueError('finite pixels expected, got NaN')
+    if low < 0 or high > 1:
+        raise ValueError(f'floats in [0, 1] expected, got {low:.4g} to {high:.4g}; divide or clip them first')
+    return image.float()
+
+
+def _from_unit(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Convert floats to `dtype`, clipped to [0, 1], whole numbers rounded."""
+    image = image.clamp(0, 1)
+    return (image if dtype.is_floating_point else (image * torch.iinfo(dtype).max).round_()).to(dtype)
