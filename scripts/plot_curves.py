@@ -1,17 +1,23 @@
 """Plot training and validation over the epochs from the `history.csv` of one experiment or several.
 
     python scripts/plot_curves.py experiments/exp1_lsr experiments/exp2_l1 -o results/curves
+    python scripts/plot_curves.py 'plain L1=results/small/records/exp2_adam_0_seed*.json' -o results/curves
 
-Writes train_loss.png, val_loss.png, train_psnr.png, val_psnr.png and alpha.png, and the first four in overview.png.
+NAME=PATTERN is the mean over several runs, with a band from the least to the greatest of them. Writes train_loss.png,
+val_loss.png, train_psnr.png, val_psnr.png and alpha.png, and the first four in overview.png.
 """
 
 import argparse
 import csv
+import glob
 import math
+import os
+import statistics
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from _experiments_table import read_record
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -36,39 +42,81 @@ TITLES = {
 OVERVIEW = tuple(TITLES)[:4]
 
 
+Columns = dict[str, list[float]]
+
+
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment's name and history columns; what was not recorded is NaN."""
+    """An experiment's name and history columns; what was not recorded is NaN.
+
+    Attributes:
+        name: In the legends.
+        columns: Of the history, or means over several runs.
+        runs: The columns of each run.
+    """
 
     name: str
-    columns: dict[str, list[float]]
+    columns: Columns
+    runs: list[Columns]
+
+    def band(self, column: str) -> tuple[list[float], list[float]]:
+        """Return the least and the greatest value of the runs, row by row."""
+        rows = list(zip(*(run[column] for run in self.runs), strict=True))
+        return [min(row) for row in rows], [max(row) for row in rows]
 
     def has(self, column: str) -> bool:
         """Return whether anything was recorded there."""
         return any(map(math.isfinite, self.columns[column]))
 
 
-def load_experiment(path: Path) -> Experiment:
-    """Read an experiment's folder or its history file; the folder gives the name.
+def load_experiment(entry: str) -> Experiment:
+    """Read an experiment: a folder or file, which gives the name, or NAME=PATTERN of several.
 
     Raises:
-        UserError: There is no history, no row in it, or it is damaged.
+        UserError: There is no history, no row in it, it is damaged, or runs to average were not validated alike.
+    """
+    name, separator, pattern = entry.partition('=')
+    if not separator or os.path.exists(entry):
+        path = Path(entry)
+        columns = load_columns(path)
+        return Experiment(path.resolve().name if path.is_dir() else _name_of(path), columns, [columns])
+    paths = [Path(path) for path in sorted(glob.glob(pattern))]
+    if not name or not paths:
+        raise UserError(f'{entry}: NAME=PATTERN expected, with a pattern of experiment folders or records that exist')
+    runs = [load_columns(path) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
+        if run['iter'] != runs[0]['iter']:
+            raise UserError(f'{path}: rows at the same iterations expected as in {paths[0]}')
+    means = {key: [statistics.fmean(row) for row in zip(*(run[key] for run in runs), strict=True)] for key in runs[0]}
+    return Experiment(name, means, runs)
+
+
+def load_columns(path: Path) -> Columns:
+    """Read a history: of an experiment's folder, a `history.csv`, or the record of a run of `run_experiments.py`.
+
+    Raises:
+        UserError: There is none, no row in it, or it is damaged.
     """
     file = path / 'history.csv' if path.is_dir() else path
     try:
-        columns = read_history(file)
+        columns = read_record(file)['history'] if file.suffix == '.json' else read_history(file)
     except FileNotFoundError as error:
         raise UserError(f'{file}: no such file; training writes it after its first validation') from error
     except OSError as error:
         raise UserError(f'{file}: {error.strerror}') from error
     except (ValueError, csv.Error) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f'{file}: a history.csv written by training expected ({error})') from error
     if not columns['iter']:
         raise UserError(f'{file}: no row yet; training writes one after each validation')
     if None in columns['iter']:
         raise UserError(f'{file}: a history.csv written by training expected (a row without iter)')
-    numbers = {key: [math.nan if value is None else value for value in column] for key, column in columns.items()}
-    return Experiment(file.resolve().parent.name if file.name == 'history.csv' else file.stem, numbers)
+    return {key: [math.nan if value is None else value for value in column] for key, column in columns.items()}
+
+
+def _name_of(file: Path) -> str:
+    return file.resolve().parent.name if file.name == 'history.csv' else file.stem
 
 
 def choose_axis(experiments: list[Experiment]) -> str:
@@ -90,6 +138,8 @@ def draw(axes: Axes, figure: str, experiments: list[Experiment]) -> None:
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         size = 5 + 2 * (len(experiments) - 1 - index)  # so that equal curves do not hide one another
         axes.plot(experiment.columns[axis], values, color=colour, marker=marker, markersize=size, label=label)
+        if len(experiment.runs) > 1:
+            axes.fill_between(experiment.columns[axis], *experiment.band(figure), color=colour, alpha=0.15, linewidth=0)
     if figure == 'val_psnr':
         _draw_baselines(axes, experiments)
     _label(axes, figure, axis if axis == 'epoch' else 'iteration')
@@ -165,7 +215,9 @@ def build_parser() -> argparse.ArgumentParser:
         description='Plot loss, PSNR and alpha over the epochs (iterations where rows and epochs differ).',
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('experiments', type=Path, nargs='+', help='experiment folders or their history.csv')
+    parser.add_argument(
+        'experiments', nargs='+', help='experiment folders, their history.csv, records, or NAME=PATTERN of several'
+    )
     parser.add_argument('-o', '--output', type=Path, default=Path('results/curves'), help='folder for the figures')
     return parser
 
@@ -177,7 +229,7 @@ def main(argv: list[str] | None = None) -> int | None:
         UserError: A history cannot be read, or two experiments have the same name.
     """
     args = build_parser().parse_args(argv)
-    experiments = [load_experiment(path) for path in args.experiments]
+    experiments = [load_experiment(entry) for entry in args.experiments]
     names = [experiment.name for experiment in experiments]
     for name in names:
         if names.count(name) > 1:

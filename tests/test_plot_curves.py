@@ -38,7 +38,7 @@ def write_history(folder: Path, epochs=(1, 2, 3), **columns) -> Path:
 def drawn(figure: str, *folders: Path) -> tuple[dict[str, tuple[list, list]], str]:
     """Return the lines of a figure by label, and the label of its x axis."""
     axes = Figure().subplots()
-    plot_curves.draw(axes, figure, [plot_curves.load_experiment(folder) for folder in folders])
+    plot_curves.draw(axes, figure, [plot_curves.load_experiment(str(folder)) for folder in folders])
     lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
     return lines, axes.get_xlabel()
 
@@ -143,3 +143,32 @@ def test_equal_names(tmp_path):
     folders = [write_history(tmp_path / name) for name in ('exp1', 'old/exp1')]
     with pytest.raises(UserError, match=r'^exp1: experiments of different names expected, two have this one$'):
         plot_curves.main([*map(str, folders), '-o', str(tmp_path)])
+
+
+def test_several_runs_are_averaged(tmp_path):
+    for seed, psnr in enumerate((25.0, 27.0, 26.5)):
+        write_history(tmp_path / f'run_seed{seed}', val_psnr=psnr)
+    entry = f'plain L1={tmp_path}/run_seed*'
+    lines, _ = drawn('val_psnr', entry)
+    assert lines['plain L1, best 26.17 dB'][1] == pytest.approx([26.1667] * 3, abs=1e-4)
+    assert plot_curves.load_experiment(entry).band('val_psnr') == ([25.0] * 3, [27.0] * 3)
+    axes = Figure().subplots()
+    plot_curves.draw(axes, 'val_psnr', [plot_curves.load_experiment(entry)])
+    (band,) = axes.collections
+    assert band.get_datalim(axes.transData).y0 == 25
+    assert band.get_datalim(axes.transData).y1 == 27
+
+
+def test_patterns_that_cannot_be_averaged(tmp_path):
+    with pytest.raises(UserError, match=r'^a=none\*: NAME=PATTERN expected'):
+        plot_curves.load_experiment('a=none*')
+    write_history(tmp_path / 'run_1')
+    write_history(tmp_path / 'run_2', epochs=(1, 2))
+    with pytest.raises(UserError, match=r'run_2: rows at the same iterations expected as in .*run_1$'):
+        plot_curves.load_experiment(f'a={tmp_path}/run_*')
+
+
+def test_damaged_record(tmp_path):
+    (tmp_path / 'a.json').write_text('{}')
+    with pytest.raises(UserError, match=r'a.json: a record written by run_experiments.py expected$'):
+        plot_curves.load_experiment(str(tmp_path / 'a.json'))
