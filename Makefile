@@ -8,10 +8,10 @@ READY := .venv/.ready
 PYTEST := -q -n auto --dist loadfile
 
 
-.PHONY: help test test-all test-gpu lint format demo experiments faces clean
+.PHONY: help test test-all test-gpu lint format demo experiments faces browser clean
 help:
-	@echo 'make demo         environment, data, a short training of experiment 1, its curves and pictures'
-	@echo 'make experiments  both demo experiments, plotted and compared'
+	@echo 'make demo         environment, data, a short training of experiment 1, its curves, pictures and report'
+	@echo 'make experiments  both demo experiments, plotted, compared and reported'
 	@echo 'make faces        data sets of generated faces: 1000 for training, 100 for validation'
 	@echo 'make test         lint and tests'
 	@echo 'make test-all     the slow tests too'
@@ -33,8 +33,18 @@ $(READY): setup.py
 test: lint
 	$(BIN)/python -m pytest -m 'not gpu and not slow' $(PYTEST)
 
-test-all: lint
+test-all: lint browser
 	$(BIN)/python -m pytest -m 'not gpu' $(PYTEST)
+
+# The report is tested in a browser: one that is there, else Debian's.
+AS_ROOT = $$([ "$$(id -u)" = 0 ] || echo sudo -n)
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+	  command -v $$name >/dev/null && exit; done; \
+	if command -v apt-get >/dev/null && $(AS_ROOT) true 2>/dev/null; then \
+	  $(AS_ROOT) apt-get update -qq; $(AS_ROOT) apt-get install -qqy --no-install-recommends chromium >/dev/null; fi; \
+	command -v chromium >/dev/null || echo 'chromium is needed to test the report, and cannot be installed here:' \
+	  'install it and run make test-all again' >&2
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu
@@ -69,10 +79,12 @@ demo: $(DATA)
 	$(BIN)/python scripts/degrade.py -i demo/val --preview experiments/demo_exp1/figures/degradation.png
 	$(BIN)/python scripts/compare.py --lr demo/val_lr.lmdb --hr demo/val_hr.lmdb \
 	  --weights 'experiment 1=experiments/demo_exp1/models/net_g_best.pth' -o experiments/demo_exp1/figures/comparison.png
+	$(BIN)/python scripts/report.py experiments/demo_exp1 -o experiments/demo_exp1/report.html
 	@echo 'Weights: experiments/demo_exp1/models/net_g_best.pth'
 	@echo 'History: experiments/demo_exp1/history.csv'
 	@echo 'Figures: experiments/demo_exp1/figures/'
 	@echo 'Test by stock BasicSR: results/test_demo_exp1/'
+	@echo 'Report, to open in a browser: experiments/demo_exp1/report.html'
 
 experiments: $(DATA)
 	$(BIN)/python facesr_plugin/train.py -opt options/demo_exp1.yml
@@ -81,7 +93,9 @@ experiments: $(DATA)
 	$(BIN)/python scripts/compare.py --lr demo/val_lr.lmdb --hr demo/val_hr.lmdb \
 	  --weights 'experiment 1=experiments/demo_exp1/models/net_g_best.pth' \
 	  --weights 'experiment 2=experiments/demo_exp2/models/net_g_best.pth' -o experiments/figures/comparison.png
+	$(BIN)/python scripts/report.py experiments/demo_exp1 experiments/demo_exp2 -o experiments/report.html
 	@echo 'Figures: experiments/figures/'
+	@echo 'Report, to open in a browser: experiments/report.html'
 
 # ---------------------------------------------------------------------------- experiments
 # 1000 generated faces to train on and 100 others to validate on; a stopped run goes on where it was.

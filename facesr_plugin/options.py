@@ -140,7 +140,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         is_train: For training, else for a test.
 
     Returns:
-        The options as BasicSR's pipelines expect them, and the parsed command line.
+        The options as BasicSR's pipelines expect them, and the parsed command line, with `is_seed_free`: whether the
+        file left the seed open and it was drawn.
 
     Raises:
         UserError: One line per problem.
@@ -162,7 +163,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     if opt['dist']:
         _init_process_group()
     opt['rank'], opt['world_size'] = get_dist_info()
-    if opt.get('manual_seed') is None:
+    args.is_seed_free = opt.get('manual_seed') is None
+    if args.is_seed_free:
         opt['manual_seed'] = same_everywhere(random.randint(1, 10000))
     set_random_seed(opt['manual_seed'] + opt['rank'])
 

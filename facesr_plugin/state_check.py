@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions
+from facesr_plugin.models.training_state import ENTRIES
 from facesr_plugin.option_types import NetworkOptions, RunOptions, TrainOptions, types_of
 from facesr_plugin.strict import StrictBlock
 
-ENTRIES = ('iter', 'epoch', 'optimizers', 'schedulers')
 _BLOCKS = {'network_g': NetworkOptions, 'train': TrainOptions, 'datasets.train': FaceDegradationOptions}
 _LENGTHS = ('train.total_iter', 'train.scheduler.periods', 'train.scheduler.milestones')
 # What may change: how images come to the loader, and what is recorded of the run.

@@ -23,7 +23,7 @@ import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and regi
 import torch
 from basicsr import train as pipeline
 from basicsr.models import build_model
-from basicsr.utils import MessageLogger, get_root_logger
+from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
@@ -53,6 +53,7 @@ class TrainingRun:
 
     def __init__(self) -> None:
         self.opt: dict[str, Any] = {}
+        self.is_seed_free = False
         self.described: dict[str, Any] = {}
         self.model: Any = None
         self.tb_logger: Any = None
@@ -77,6 +78,7 @@ class TrainingRun:
     def parse_options(self, root_path: str, is_train: bool) -> tuple[dict[str, Any], Namespace]:
         """Read and check the option file; a batch of the loader holds all images of an iteration."""
         self.opt, args = parse_options(root_path, is_train)
+        self.is_seed_free = args.is_seed_free
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train'].get('accumulate', 1)
         self.described = deepcopy(described(self.opt))  # before BasicSR takes options out of it
         return self.opt, args
@@ -85,10 +87,18 @@ class TrainingRun:
         """Find the training state to go on from."""
         opt['root_path'] = str(Path(opt['path']['experiments_root']).parents[1])  # path.root, if the file names one
         state = training_state.load(opt)
+        if state and self.is_seed_free:
+            self._take_seed(state)
         if state and (problems := check_state(opt, state)):
             raise UserError('\n'.join(problems))
         self.start_iter = state['iter'] if state else 0
         return state
+
+    def _take_seed(self, state: dict[str, Any]) -> None:
+        """Go on with the seed that was drawn when the run began."""
+        seed = state.get('facesr', {}).get('options', {}).get('manual_seed', self.opt['manual_seed'])
+        self.opt['manual_seed'] = self.described['manual_seed'] = seed
+        set_random_seed(seed + self.opt['rank'])
 
     def init_tb_loggers(self, stock: Any, opt: dict[str, Any]) -> Any:
         """Open TensorBoard's file; what another process wrote after the state that this one resumes is void."""

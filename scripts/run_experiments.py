@@ -177,6 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--only', nargs='+', metavar='CELL', help='train these cells only')
     parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED', help="train these of the cells' seeds only")
     parser.add_argument('--jobs', type=int, default=1, help='trainings at the same time; they share the cores')
+    parser.add_argument('--threads', type=int, help='of each training on the CPU; default: the cores / jobs')
     parser.add_argument('--table-only', action='store_true', help='train nothing, collect what is done')
     return parser
 
@@ -189,11 +190,13 @@ def main(argv: list[str] | None = None) -> int | None:
         RunError: A training failed; the others were finished.
     """
     args = build_parser().parse_args(argv)
-    if args.jobs < 1:
-        raise UserError(f'--jobs: 1 or more expected, got {args.jobs}')
+    threads = args.threads if args.threads is not None else max(1, (os.cpu_count() or 1) // max(1, args.jobs))
+    for name, value in (('jobs', args.jobs), ('threads', threads)):
+        if value < 1:
+            raise UserError(f'--{name}: 1 or more expected, got {value}')
     runs = load_protocol(args.protocol)
     chosen = load_protocol(args.protocol, args.only, args.seeds)
-    trainer = Trainer(args.output / 'records', max(1, (os.cpu_count() or 1) // args.jobs))
+    trainer = Trainer(args.output / 'records', threads)
     todo = [] if args.table_only else [run for run in chosen if not trainer.is_done(run)]
     check_runs(todo)
     signal.signal(signal.SIGINT, trainer.stop)

@@ -388,6 +388,14 @@ def text_as_weights(case: Case) -> None:
     case.save_weights().write_text('no weights')
 
 
+def noise_as_weights(case: Case) -> None:
+    case.save_weights().write_bytes(np.random.default_rng(1).bytes(5000))
+
+
+def numbers_as_weights(case: Case) -> None:
+    case.save_weights().write_text('1.5 2.5\n' * 100)
+
+
 def empty_weights(case: Case) -> None:
     case.save_weights().write_bytes(b'')
 
@@ -508,11 +516,13 @@ TABLE: dict[str, Row] = {
         lambda case: (case.save_weights(), put(case.opt, 'path.param_key_g', 'params_ema')),
         sees(3),
     ),
-    'weights cut short': (cut_weights, '{}/net.pth: '),
+    'weights cut short': (cut_weights, '{}/net.pth: damaged, or no checkpoint'),
     'text for weights': (
         text_as_weights,
         '{}/net.pth: a checkpoint of tensors expected, it holds something else or is damaged',
     ),
+    'noise for weights': (noise_as_weights, '{}/net.pth: '),
+    'numbers for weights': (numbers_as_weights, '{}/net.pth: '),
     'weights of no bytes': (empty_weights, '{}/net.pth: damaged, or no checkpoint'),
     'a folder for weights': (folder_as_weights, 'path.pretrain_network_g: no such file: {}'),
     'state cut short': (cut_state, '{}/2.state: damaged, or no checkpoint'),

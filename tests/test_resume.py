@@ -139,6 +139,16 @@ def test_unreadable_state_is_passed_over(project):
     assert f'going on from {states / "2.state"}' in done.stdout
 
 
+def test_seed_that_was_drawn_is_kept(project):
+    done = start(project, 'seedless', ['manual_seed=~'], ('step', 7, signal.SIGKILL))
+    assert done.returncode == -signal.SIGKILL
+    state = torch.load(project / 'experiments' / 'seedless' / 'training_states' / '6.state', weights_only=True)
+    assert start(project, 'seedless', ['manual_seed=~']).returncode == 0
+    seed = state['facesr']['options']['manual_seed']
+    assert start(project, 'seeded', [f'manual_seed={seed}']).returncode == 0
+    assert_same_run(project, 'seeded', 'seedless')
+
+
 def test_run_is_found_from_any_folder(project, tmp_path):
     """`path.root` says where runs are."""
     opt = yaml.safe_load((project / 'demo_exp1.yml').read_text())

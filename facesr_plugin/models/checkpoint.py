@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,7 +81,7 @@ def load(path: str | Path) -> dict[str, Any]:
         raise UserError(f'{path}: {error.strerror}') from error
     except pickle.UnpicklingError as error:
         raise UserError(f'{path}: a checkpoint of tensors expected, it holds something else or is damaged') from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, LookupError, struct.error) as error:
         raise UserError(f'{path}: damaged, or no checkpoint') from error
     if not isinstance(content, dict):
         raise UserError(f'{path}: a checkpoint with "params" expected, got {type(content).__name__}')
