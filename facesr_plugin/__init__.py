@@ -10,6 +10,7 @@
 - `option_types.py`, `option_check.py`, `options.py`: what may stand in an option file, and how it is read.
 - `train.py`, `test.py`, `upscale_command.py`: entry points, installed as `facesr-train`, `-test` and `-upscale`.
 - `inference.py`, `api.py`: a trained network on pictures; `upscale`. `weights/`: the one that comes with the plugin.
+- `spandrel.py`: importing it lets programs built on spandrel load these networks.
 """
 
 from facesr_plugin import compat

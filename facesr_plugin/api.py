@@ -36,8 +36,8 @@ def upscale(image: Picture, weights: str | Path | None = None, device: str = 'au
     Args:
         image: The picture. Floats beyond [0, 1] are refused and not clipped, since an image in [0, 255] would come out
             white without a word.
-        weights: A checkpoint, `.pth`, of a `FaceSRResNet` of any size or scale; None takes the one that comes with the
-            plugin.
+        weights: A `.pth` or `.safetensors` of a `FaceSRResNet` of any size or scale; None takes the one that comes
+            with the plugin.
         device: Where the network runs: `auto`, `cpu`, `cuda` or `mps`. `auto` takes the device of a tensor, and for
             the rest CUDA, else MPS, else the CPU.
         tile: Side of the squares that large pictures are cut into, pixels of the input; less needs less memory and

@@ -74,7 +74,7 @@ def load_network(path: str | Path, key: str | None = None) -> FaceSRResNet:
     """Load the network of a checkpoint; see `checkpoint.load_weights` and `network_from_weights`.
 
     Args:
-        path: A `.pth`.
+        path: A `.pth` or `.safetensors`.
         key: `params` or `params_ema`; None takes the better one.
 
     Raises:

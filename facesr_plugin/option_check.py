@@ -264,7 +264,12 @@ class _Check:
         key = self.run.path.param_key_g
         if key == 'params_ema' and key not in checkpoint.load(path):
             key = 'params'  # as BasicSR falls back
-        weights, _ = checkpoint.load_weights(path, key)
+        weights, found = checkpoint.load_weights(path, key)
+        is_stock = self.opt['model_type'] != 'AlphaRealESRNetModel'  # then BasicSR loads it
+        if is_stock and not found and (key or path.suffix == '.safetensors'):
+            raise UserError(
+                f'{path}: a .pth with {key or "params"!r} expected by this model_type, got a state dict alone'
+            )
         checkpoint.check_fit(path, weights, self._build_network())
         broken = [name for name, value in weights.items() if not value.isfinite().all()]
         if broken:

@@ -144,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('-i', '--input', type=Path, nargs='+', required=True, help='pictures, or folders of them')
     parser.add_argument('-o', '--output', type=Path, default='upscaled', help='folder for the results')
-    parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth')
+    parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
     parser.add_argument('--key', choices=('params', 'params_ema'), help='which weights in it; the better ones without')
     parser.add_argument('--format', choices=FORMATS, default='png', help='of the results; jpg lays alpha on white')
     parser.add_argument('--quality', type=int, default=95, help='of jpg and webp, 1 to 100')

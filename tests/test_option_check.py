@@ -14,6 +14,7 @@ import yaml
 from basicsr import test as test_pipeline
 from basicsr import train as train_pipeline
 from basicsr.archs import build_network
+from safetensors.torch import save_file
 from small import Options, make_data, measuring_options, put, training_options
 
 from facesr_plugin import test, train
@@ -446,3 +447,17 @@ def test_states_in_the_check_of_a_file(opt, data):
     put(opt, 'queue_size', 6)
     put(opt, 'network_g.num_feat', 8)
     assert [line.partition(':')[0] for line in problems(opt)] == ['network_g.num_feat', 'queue_size']
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_state_dict_alone_is_not_for_stock_models(opt, data, suffix):
+    """Our model starts from one; BasicSR's `SRModel` would end in a traceback."""
+    weights = build_network({'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1}).state_dict()
+    path = data / f'net{suffix}'
+    torch.save(weights, path) if suffix == '.pth' else save_file(weights, path)
+    put(opt, 'path.pretrain_network_g', str(path))
+    check(opt, True)
+    opt = measuring_options(data)
+    put(opt, 'path.pretrain_network_g', str(path))
+    expected = f"{path}: a .pth with 'params' expected by this model_type, got a state dict alone"
+    assert problems(opt, False) == [expected]
