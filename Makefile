@@ -8,8 +8,9 @@ READY := .venv/.ready
 PYTEST := -q -n auto --dist loadfile
 
 
-.PHONY: help test test-all test-gpu lint format demo experiments faces browser clean
+.PHONY: help env test test-all test-gpu lint format demo experiments faces browser clean
 help:
+	@echo 'make env          environment in .venv'
 	@echo 'make demo         environment, data, a short training of experiment 1, its curves, pictures and report'
 	@echo 'make experiments  both demo experiments, plotted, compared and reported'
 	@echo 'make faces        data sets of generated faces: 1000 for training, 100 for validation'
@@ -29,6 +30,8 @@ $(READY): setup.py
 	$(BIN)/python -m pip install --no-build-isolation --editable '.[test]'
 	$(BIN)/python scripts/link_basicsr.py
 	touch $@
+
+env: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest -m 'not gpu and not slow' $(PYTEST)
