@@ -181,7 +181,9 @@ def _label(axes: Axes, figure: str, x_label: str) -> None:
     axes.grid(color='0.9')
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
-    if axes.get_lines():
+    if len(axes.get_lines()) > 4:  # no room among the curves
+        axes.legend(edgecolor='none', loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=2)
+    elif axes.get_lines():
         axes.legend(edgecolor='none')
 
 
