@@ -18,7 +18,7 @@ help:
 	@echo 'make test-all     the slow tests too'
 	@echo 'make test-gpu     the tests that need a CUDA device'
 	@echo 'make format       format the code'
-	@echo 'make clean        remove what make made (experiments/ and results/ stay)'
+	@echo 'make clean        remove what make made (data sets, experiments and results stay)'
 
 # BasicSR is built against the environment's own tools: its sdist would pull a second torch into a build environment.
 $(READY): setup.py

@@ -20,7 +20,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != 'spandrel':
         raise
-    raise ImportError("facesr_plugin.spandrel: spandrel expected; pip install 'facesr-plugin[spandrel]'") from error
+    raise ImportError("facesr_plugin.spandrel: spandrel expected; pip install -e '.[spandrel]'") from error
 
 __all__ = ['FaceSRResNetArch', 'is_face_srresnet', 'register']
 

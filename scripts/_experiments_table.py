@@ -34,19 +34,17 @@ COLUMNS = (
     'changes',
     'commit',
 )
-KEYS = {'cell', 'seed', 'option_file', 'changes', 'opt', 'history', 'images', 'seconds', 'cpu_seconds'} | {
-    'hardware',
-    'threads',
-    'torch',
-    'commit',
+KEYS = {
+    *('cell', 'seed', 'option_file', 'changes', 'opt', 'history', 'images', 'seconds', 'cpu_seconds'),
+    *('hardware', 'threads', 'torch', 'commit'),
 }
 NOTES = (
     'PSNR in dB over RGB in 8 bits, no border cropped, of the last iteration: mean and standard deviation over the'
     ' seeds. Gain: over bilinear enlarging of the same pairs. Best: the highest of all validations, which favours runs'
     ' that are validated often. Residual: mean distance from bilinear upsampling but for a constant colour, 8-bit grey'
     ' levels.',
-    'Time is that of the whole training, start and validation included; CPU time is that of all its processes and does'
-    ' not depend on what else the machine did. -: not known.',
+    'Time is that of the whole training, start and validation included; CPU time is that of all its processes and'
+    ' depends less on what else the machine did. -: not known.',
 )
 
 
@@ -96,7 +94,7 @@ def summarise(records: list[Record]) -> dict[str, Any]:
         'images': first['images'],
         'seconds': _mean([record['seconds'] for record in records]),
         'cpu_seconds': _mean([record['cpu_seconds'] for record in records]),
-        'hardware': _distinct(f'{record["hardware"]}, {record["threads"]} threads' for record in records),
+        'hardware': _distinct(f'{record["hardware"]}, threads: {record["threads"]}' for record in records),
         'option_file': first['option_file'],
         'changes': ', '.join(f'{key}={value}' for key, value in first['changes'].items()),
         'commit': _distinct(record['commit'] or '-' for record in records),

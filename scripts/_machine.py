@@ -24,9 +24,15 @@ def device_name() -> str:
 
 
 def commit() -> str | None:
-    """Return the checkout's commit, marked if tracked files differ from it; None outside a repository."""
-    command = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty', '--exclude=*']
+    """Return the checkout's commit, marked if code or options differ from it; None outside a repository."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        name = _git('rev-parse', '--short', 'HEAD')
+        changed = _git('status', '--porcelain', '--', 'facesr_plugin', 'scripts', 'options')
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f'{name}-dirty' if changed else name
+
+
+def _git(*args: str) -> str:
+    command = ['git', '-C', str(ROOT), *args]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

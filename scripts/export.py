@@ -142,7 +142,7 @@ def check_outputs(outputs: list[Path], overwrite: bool) -> None:
             raise UserError(f'{path}: a name that ends in {" or ".join(FORMATS)} expected')
         missing = [name for name in FORMATS[path.suffix].packages if importlib.util.find_spec(name) is None]
         if missing:
-            raise UserError(f"{path}: needs packages: pip install 'facesr-plugin[export]' ({', '.join(missing)})")
+            raise UserError(f"{path}: needs packages: pip install -e '.[export]' ({', '.join(missing)})")
         if not path.parent.is_dir():
             raise UserError(f'{path}: no such folder: {path.parent}')
         if path.is_dir() or (path.exists() and not overwrite):

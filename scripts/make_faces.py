@@ -1,6 +1,6 @@
 """Generate faces of nobody, aligned as FFHQ is: HR images for training and trying out without a download.
 
-    pip install 'facesr-plugin[faces]'
+    pip install -e '.[faces]'
     pip install --no-deps random_face==2021.7.21.1
     python scripts/make_faces.py datasets/faces/train --count 2000 --seed 1
     python scripts/make_faces.py datasets/faces/val --count 100 --seed 2
@@ -23,7 +23,7 @@ from facesr_plugin.images import write_image
 
 SIDE = 1024  # of the generator's pictures
 LATENT = 512
-INSTALL = "pip install 'facesr-plugin[faces]' && pip install --no-deps random_face==2021.7.21.1"
+INSTALL = "pip install -e '.[faces]' && pip install --no-deps random_face==2021.7.21.1"
 
 
 def face_latent(seed: int, index: int) -> np.ndarray:

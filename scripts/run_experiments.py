@@ -10,6 +10,7 @@ table.md show mean and standard deviation over the seeds.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -41,19 +42,20 @@ class Trainer:
         threads: Of each run.
 
     Attributes:
-        stopped: Whether the grid was asked to stop: no further training is started.
+        stopped: The signal that asked the grid to stop, after which no further training is started; 0 for none.
     """
 
     def __init__(self, records: Path, threads: int) -> None:
         self.records, self.threads = records, threads
-        self.stopped = False
+        self.commit = commit()
+        self.stopped = 0
         self._processes: set[int] = set()
 
-    def stop(self, *_: object) -> None:
-        """Let the trainings save and end, on Ctrl-C or SIGTERM; a handler of signals."""
-        self.stopped = True
+    def stop(self, number: int, _: object = None) -> None:
+        """Let the trainings save and end; a handler of signals."""
+        self.stopped = number
         for process in tuple(self._processes):
-            os.kill(process, signal.SIGTERM)
+            _ask_to_stop(process)
 
     def record_path(self, run: Run) -> Path:
         """Return where the record of a run is."""
@@ -69,7 +71,7 @@ class Trainer:
         if not path.exists():
             return False
         if changes := differences(read_record(path)['opt'], run.opt):
-            raise UserError(f'{path}: made with other options ({changes[0]}); move it away to train this run again')
+            raise UserError(f'{path}: made with other options ({changes[0]}); move it and experiments/{run.name} away')
         return True
 
     def train(self, run: Run) -> str | None:
@@ -82,13 +84,17 @@ class Trainer:
             return None
         folder = Path('experiments') / run.name
         began = _newest_state(folder)
+        if began >= run.opt['train']['total_iter']:
+            return f'{folder}: finished, but without a record in {self.records}; move it away to train again'
         with tempfile.TemporaryDirectory() as scratch:
             options = Path(scratch) / f'{run.name}.yml'
             options.write_text(yaml.safe_dump(run.opt, sort_keys=False), encoding='utf-8')
             output = Path(scratch) / 'output'
             status, seconds, cpu_seconds = self._run(options, output)
             lines = output.read_text(encoding='utf-8', errors='replace').strip().splitlines()
-        times = _add_time(folder, {'from': began, 'seconds': seconds, 'cpu_seconds': cpu_seconds})
+        times = _add_time(
+            folder, {'from': began, 'to': _newest_state(folder), 'seconds': seconds, 'cpu_seconds': cpu_seconds}
+        )
         if self.stopped:
             return None
         if status != 0:
@@ -108,7 +114,7 @@ class Trainer:
             )
             self._processes.add(process.pid)
             if self.stopped:
-                self.stop()
+                _ask_to_stop(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
             self._processes.discard(process.pid)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -116,13 +122,14 @@ class Trainer:
 
     def _record(self, run: Run, folder: Path, times: list[dict[str, float]]) -> Record:
         batch = run.opt['datasets']['train']['batch_size_per_gpu'] * run.opt['train'].get('accumulate', 1)
-        known = times[0]['from'] == 0
+        # What another program trained, or a runner that was killed, was not timed.
+        known = all(part['from'] <= before for part, before in zip(times, [0, *(t['to'] for t in times)], strict=False))
         return {
             'cell': run.cell,
             'seed': run.seed,
             'option_file': run.option_file,
             'changes': run.changes,
-            'commit': commit(),
+            'commit': self.commit,
             'hardware': device_name(),
             'threads': self.threads,
             'torch': torch.__version__,
@@ -132,6 +139,11 @@ class Trainer:
             'history': read_history(folder / 'history.csv'),
             'opt': run.opt,
         }
+
+
+def _ask_to_stop(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.kill(process, signal.SIGTERM)
 
 
 def _gpus(opt: dict[str, Any]) -> int:
@@ -183,7 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    """Run the command; the status is 130 where a training was stopped.
+    """Run the command; the status is 128 and the signal's number where it was stopped by one.
 
     Raises:
         UserError: The protocol or a record is not as expected.
@@ -197,10 +209,11 @@ def main(argv: list[str] | None = None) -> int | None:
     runs = load_protocol(args.protocol)
     chosen = load_protocol(args.protocol, args.only, args.seeds)
     trainer = Trainer(args.output / 'records', threads)
-    todo = [] if args.table_only else [run for run in chosen if not trainer.is_done(run)]
+    done = {run.name for run in runs if trainer.is_done(run)}
+    todo = [] if args.table_only else [run for run in chosen if run.name not in done]
     check_runs(todo)
-    signal.signal(signal.SIGINT, trainer.stop)
-    signal.signal(signal.SIGTERM, trainer.stop)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, trainer.stop)
     failures = []
     with ThreadPoolExecutor(args.jobs) as executor, tqdm(total=len(todo), unit='run', disable=not todo) as bar:
         for problem in executor.map(trainer.train, todo):
@@ -209,11 +222,11 @@ def main(argv: list[str] | None = None) -> int | None:
                 failures.append(problem)
                 bar.write(problem, sys.stderr)
             collect(runs, trainer, args.output)
-    done = collect(runs, trainer, args.output)
-    print(f'{args.output}: {done} of {len(runs)} runs in table.csv and table.md')
+    finished = collect(runs, trainer, args.output)
+    print(f'{args.output}: {finished} of {len(runs)} runs in table.csv and table.md')
     if failures:
         raise RunError('\n'.join(failures))
-    return 130 if trainer.stopped else None
+    return 128 + trainer.stopped if trainer.stopped else None
 
 
 if __name__ == '__main__':

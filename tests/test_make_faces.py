@@ -151,8 +151,7 @@ def test_missing_package_says_what_to_install(monkeypatch, tmp_path, package):
     with pytest.raises(UserError) as caught:
         make_faces.main([str(tmp_path / 'new')])
     assert str(caught.value) == (
-        f"{package} is not installed: pip install 'facesr-plugin[faces]'"
-        ' && pip install --no-deps random_face==2021.7.21.1'
+        f"{package} is not installed: pip install -e '.[faces]' && pip install --no-deps random_face==2021.7.21.1"
     )
 
 

@@ -15,7 +15,7 @@ import yaml
 from _experiments_protocol import differences, load_protocol
 from _experiments_table import format_table, read_record, summarise
 from run_experiments import main
-from tiny import ROOT, make_project
+from tiny import BREAK, ROOT, make_project
 
 from facesr_plugin.errors import RunError, UserError
 
@@ -171,6 +171,26 @@ def test_second_run_of_a_cell_gives_the_same_numbers(project, table, inside):
     assert first['history'] == second['history']
 
 
+def test_finished_run_without_a_record_is_not_given_one(project, table, inside):
+    """It may have been made by other code, or timed by nobody."""
+    with pytest.raises(RunError, match=r'^experiments/tiny_both_seed0: finished, but without a record in new/records'):
+        main(['tiny.yml', '-o', 'new', '--only', 'both', '--seeds', '0'])
+    assert not (inside / 'new' / 'records').exists()
+
+
+def test_time_that_nobody_took_is_not_made_up(project, table, inside):
+    """The run was begun by hand: only the part after iteration 3 is timed."""
+    path = protocol(inside / 'by_hand.yml', name='by_hand')
+    args = ['-opt', 'demo_exp1.yml', '--force_yml', 'name=by_hand_both_seed0', 'datasets:train:num_worker_per_gpu=1']
+    args += ['train:optim_g:lr=0.01', 'manual_seed=0']
+    command = [sys.executable, BREAK, 'step', '5', str(signal.SIGKILL.value), *args]
+    assert subprocess.run(command, cwd=inside, capture_output=True, check=False).returncode == -signal.SIGKILL
+    main([str(path), '-o', 'by_hand', '--only', 'both', '--seeds', '0'])
+    record = read_record(inside / 'by_hand' / 'records' / 'both_seed0.json')
+    assert (record['seconds'], record['cpu_seconds']) == (None, None)
+    assert record['history']['iter'] == [3, 6]
+
+
 def test_damaged_record_is_named(project, table, inside):
     (inside / 'broken' / 'records').mkdir(parents=True)
     (inside / 'broken' / 'records' / 'both_seed0.json').write_text('{"cell": ')
@@ -213,7 +233,7 @@ def test_stopped_grid_goes_on(project, inside):
     parts = json.loads((folder / 'times.json').read_text())
     assert record['seconds'] == pytest.approx(sum(part['seconds'] for part in parts))
     assert len(parts) == 2
-    assert parts[1]['from'] > 0
+    assert parts[1]['from'] == parts[0]['to'] > 0
     assert record['history']['iter'] == [60, 120]
 
 

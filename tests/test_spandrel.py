@@ -152,4 +152,4 @@ def test_without_spandrel(tmp_path):
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stdout == 'False\n'
     *_, last = done.stderr.splitlines()
-    assert last == "ImportError: facesr_plugin.spandrel: spandrel expected; pip install 'facesr-plugin[spandrel]'"
+    assert last == "ImportError: facesr_plugin.spandrel: spandrel expected; pip install -e '.[spandrel]'"

@@ -92,7 +92,7 @@ def _load_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         import safetensors.torch
     except ModuleNotFoundError as error:
-        raise UserError(f"{path}: needs a package: pip install 'facesr-plugin[export]' (safetensors)") from error
+        raise UserError(f"{path}: needs a package: pip install -e '.[export]' (safetensors)") from error
     try:
         return safetensors.torch.load(Path(path).read_bytes())
     except OSError as error:
