@@ -217,7 +217,7 @@ def test_errors(options, message, work):
 def test_missing_package(name, package, work, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, 'find_spec', lambda wanted: None if wanted == package else find_spec(wanted))
-    with pytest.raises(UserError, match=rf"needs packages: pip install 'facesr-plugin\[export\]' \({package}\)"):
+    with pytest.raises(UserError, match=rf"needs packages: pip install -e '.\[export\]' \({package}\)"):
         run('-o', name)
 
 
@@ -225,5 +225,5 @@ def test_reading_safetensors_without_the_package(work, monkeypatch):
     run('-o', 'net.safetensors')
     monkeypatch.setitem(importlib.sys.modules, 'safetensors', None)
     monkeypatch.setitem(importlib.sys.modules, 'safetensors.torch', None)
-    with pytest.raises(UserError, match=r"net\.safetensors: needs a package: pip install 'facesr-plugin\[export\]'"):
+    with pytest.raises(UserError, match=r"net\.safetensors: needs a package: pip install -e '.\[export\]'"):
         load_network('net.safetensors')
