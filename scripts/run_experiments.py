@@ -95,9 +95,9 @@ class Trainer:
         times = _add_time(
             folder, {'from': began, 'to': _newest_state(folder), 'seconds': seconds, 'cpu_seconds': cpu_seconds}
         )
-        if self.stopped:
-            return None
         if status != 0:
+            if self.stopped:
+                return None
             return f'{run.name}: training ended with status {status}: {lines[-1] if lines else "no output"}'
         write_record(self.record_path(run), self._record(run, folder, times))
         return None
