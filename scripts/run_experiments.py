@@ -84,7 +84,7 @@ class Trainer:
             return None
         folder = Path('experiments') / run.name
         began = _newest_state(folder)
-        if began >= run.opt['train']['total_iter']:
+        if began >= run.opt['train']['total_iter'] and not _was_stopped(folder):
             return f'{folder}: finished, but without a record in {self.records}; move it away to train again'
         with tempfile.TemporaryDirectory() as scratch:
             options = Path(scratch) / f'{run.name}.yml'
@@ -92,9 +92,8 @@ class Trainer:
             output = Path(scratch) / 'output'
             status, seconds, cpu_seconds = self._run(options, output)
             lines = output.read_text(encoding='utf-8', errors='replace').strip().splitlines()
-        times = _add_time(
-            folder, {'from': began, 'to': _newest_state(folder), 'seconds': seconds, 'cpu_seconds': cpu_seconds}
-        )
+        part = {'from': began, 'to': _newest_state(folder), 'status': status}
+        times = _add_time(folder, part | {'seconds': seconds, 'cpu_seconds': cpu_seconds})
         if status != 0:
             if self.stopped:
                 return None
@@ -156,13 +155,22 @@ def _newest_state(folder: Path) -> int:
     return max((int(path.stem) for path in (folder / 'training_states').glob('[0-9]*.state')), default=0)
 
 
+def _read_times(folder: Path) -> list[dict[str, float]]:
+    """Return what is known of the parts in which a run was trained."""
+    path = folder / 'times.json'
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def _was_stopped(folder: Path) -> bool:
+    """Return whether the training of a run was asked to stop, be it after the last state, before its end."""
+    return any(part.get('status') for part in _read_times(folder)[-1:])
+
+
 def _add_time(folder: Path, part: dict[str, float]) -> list[dict[str, float]]:
     """Keep the duration of a part of a run beside it, and return those of all parts; a new run begins anew."""
-    path = folder / 'times.json'
-    parts = json.loads(path.read_text()) if part['from'] and path.exists() else []
-    parts.append(part)
+    parts = [*(_read_times(folder) if part['from'] else []), part]
     if folder.is_dir():
-        write(path, json.dumps(parts).encode())
+        write(folder / 'times.json', json.dumps(parts).encode())
     return parts
 
 

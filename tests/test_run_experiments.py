@@ -178,6 +178,23 @@ def test_finished_run_without_a_record_is_not_given_one(project, table, inside):
     assert not (inside / 'new' / 'records').exists()
 
 
+def test_run_stopped_after_its_last_state_goes_on(project, table, inside):
+    """It was finished, then the signal came: nothing is trained, the run's end is made up for."""
+    path = protocol(inside / 'late.yml', name='late')
+    args = [str(path), '-o', 'late', '--only', 'plain', '--seeds', '0']
+    main(args)
+    record = inside / 'late' / 'records' / 'plain_seed0.json'
+    first = read_record(record)
+    record.unlink()
+    times = inside / 'experiments' / 'late_plain_seed0' / 'times.json'
+    parts = json.loads(times.read_text())
+    times.write_text(json.dumps([parts[0] | {'status': 143}]))
+    main(args)
+    second = read_record(record)
+    assert second['history'] == first['history']
+    assert second['seconds'] > first['seconds']
+
+
 def test_time_that_nobody_took_is_not_made_up(project, table, inside):
     """The run was begun by hand: only the part after iteration 3 is timed."""
     path = protocol(inside / 'by_hand.yml', name='by_hand')
