@@ -19,11 +19,12 @@ from _benchmark_models import (
     seed_globals,
     stock_dataset,
 )
-from _benchmark_timing import Case, Run
+from _benchmark_timing import Case, NotAvailable, Run
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.degradations import RandomStreams, resize_clean
+from facesr_plugin.models.execution import can_compile
 from facesr_plugin.models.pair_pool import PairPool
 
 PRECISIONS = ('fp32', 'bf16')
@@ -138,6 +139,14 @@ def step_cases(setup: Setup) -> Iterator[Case]:
             yield Case(name, precision, stock, ours, runs=setup.steps)
 
 
+def compile_cases(setup: Setup) -> Iterator[Case]:
+    """The same step with our network compiled, `train.compile: true`."""
+    for precision in PRECISIONS:
+        name = f'step, {setup.patch} px: stock dual loss, ours concat, compiled'
+        stock, ours = stock_step(setup, 'dual loss'), partial(our_compiled_step, setup, 'concat', precision)
+        yield Case(name, precision, stock, ours, runs=setup.steps)
+
+
 def memory_cases(setup: Setup) -> Iterator[Case]:
     """Peak memory of `optimize_parameters`: weights, gradients, optimiser and activations."""
     for kind, stock_kind in (*PAIRINGS, ('sequential', 'plain L1')):
@@ -156,6 +165,17 @@ def stock_step(setup: Setup, kind: str) -> Callable[[], Run]:
 def our_step(setup: Setup, kind: str, precision: str) -> Run:
     """Prepare doing steps."""
     return _prepare_step(partial(build_ours, setup, kind, precision), setup)
+
+
+def our_compiled_step(setup: Setup, kind: str, precision: str) -> Run:
+    """Prepare doing steps with a compiled network.
+
+    Raises:
+        NotAvailable: `torch.compile` does not work here, so the network would run as it is.
+    """
+    if not can_compile(setup.device):
+        raise NotAvailable
+    return _prepare_step(partial(build_ours, setup, kind, precision, compiled=True), setup)
 
 
 def _prepare_step(build: Callable[[], Any], setup: Setup) -> Run:
@@ -290,6 +310,7 @@ GROUPS: dict[str, Callable[[Setup], Iterator[Case]]] = {
     'degradation': degradation_cases,
     'pool': pool_cases,
     'step': step_cases,
+    'compile': compile_cases,
     'iteration': iteration_cases,
     'memory': memory_cases,
     'validation': validation_cases,

@@ -151,13 +151,13 @@ def build_stock(setup: Setup, kind: str = 'plain L1', **changes: Any) -> realesr
 
 
 def build_ours(
-    setup: Setup, kind: str = 'experiment 2', precision: str = 'fp32', **changes: Any
+    setup: Setup, kind: str = 'experiment 2', precision: str = 'fp32', compiled: bool = False, **changes: Any
 ) -> AlphaRealESRNetModel:
     """Return our model with the options of experiment 2, or of experiment 1 with `kind` as its `forward`."""
     opt = _options(setup, 'exp2_l1.yml' if kind == 'experiment 2' else 'exp1_lsr.yml', changes)
     if kind != 'experiment 2':
         opt['train']['pixel_opt']['forward'] = kind
-    opt['train']['precision'] = precision
+    opt['train'] |= {'precision': precision, 'compile': compiled}
     torch.manual_seed(0)
     return AlphaRealESRNetModel(opt)
 

@@ -23,6 +23,10 @@ Environment = Callable[[], AbstractContextManager]
 WARM_UP = 2  # runs of each side before the first that counts
 
 
+class NotAvailable(Exception):  # noqa: N818  (no error: the row stays without numbers)
+    """A side needs what is missing here."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A row to measure.
@@ -104,6 +108,9 @@ def measure(case: Case, device: torch.device, repeat: int, environment: Environm
         device: Where both sides work.
         repeat: Pairs of repetitions; memory, which does not vary, is measured once.
         environment: What stock needs to run, entered around both sides.
+
+    Raises:
+        NotAvailable: One of the sides cannot be prepared here.
     """
     if case.memory:
         return Result.of([peak_memory(case.stock, device, environment)], [peak_memory(case.ours, device, environment)])

@@ -8,6 +8,7 @@ its ratio is the median of stock / ours of the pairs.
 """
 
 import argparse
+import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from _benchmark_cases import GROUPS
 from _benchmark_models import SCALE, STOCK_CROP, Setup, stock_runs
-from _benchmark_timing import Case, as_row, measure
+from _benchmark_timing import Case, NotAvailable, as_row, measure
 from _machine import ROOT, commit, cpu_name
 from tqdm import tqdm
 
@@ -191,7 +192,8 @@ def run(cases: list[tuple[Setup, Case]], present: list[str], repeat: int) -> lis
         bar.set_description(case.name)
         result = None
         if setup.device.type in present:
-            result = measure(case, setup.device, repeat, stock_environment(setup))
+            with contextlib.suppress(NotAvailable):
+                result = measure(case, setup.device, repeat, stock_environment(setup))
         rows.append(as_row(case, setup.device.type, result))
     return rows
 

@@ -66,6 +66,20 @@ def test_without_the_device_the_rows_stand_unmeasured(setup):
     assert benchmark.format_table(rows).count('not measured') == 2 * len(rows)
 
 
+def test_without_a_compiler_the_compiled_rows_stand_unmeasured(capsys, monkeypatch):
+    monkeypatch.setattr(cases, 'can_compile', lambda device: False)
+    assert benchmark.main(['--quick', '--device', 'cpu', '--repeat', '1', '--only', 'compile']) is None
+    assert capsys.readouterr().out.count('| not measured') == 4
+
+
+@pytest.mark.slow
+def test_compiled_rows(capsys):
+    assert benchmark.main(['--quick', '--device', 'cpu', '--repeat', '1', '--only', 'compile']) is None
+    out = capsys.readouterr().out
+    assert out.count('concat, compiled') == 2
+    assert 'not measured' not in out
+
+
 def test_the_ratio_is_the_median_over_pairs(monkeypatch):
     """Ratios 1, 4 and 3; the ratio of the medians would be 2."""
     clock = iter([0, 10, 100, 110, 200, 220, 300, 305, 400, 490, 500, 530])

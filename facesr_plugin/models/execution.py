@@ -21,6 +21,17 @@ def default_precision(device: torch.device) -> Literal['fp32', 'bf16']:
     return 'bf16' if native else 'fp32'
 
 
+def can_compile(device: torch.device) -> bool:
+    """Return whether `torch.compile` works on a device, tried on a ReLU; if not, the log says why."""
+    try:
+        torch.compile(nn.ReLU())(torch.zeros(8, device=device))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        get_root_logger().warning(f'train.compile: torch.compile does not work here, going on without: {reason}')
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Execution:
     """The number and memory format of a network on a device.
@@ -50,20 +61,12 @@ class Execution:
     def prepare(self, net: nn.Module) -> None:
         """Lay the weights out, and compile the forward pass if asked to; state dict keys stay as they are.
 
-        A network that cannot be compiled here, e.g. for want of a C++ compiler, runs uncompiled, and the log says why.
+        A network that cannot be compiled here, e.g. for want of a C++ compiler, runs uncompiled, and the log says so.
         """
         if self.channels_last:
             net.to(memory_format=torch.channels_last)
-        if self.compile:
-            try:
-                torch.compile(torch.nn.ReLU())(torch.zeros(8, device=self.device))
-            except Exception as error:
-                reason = str(error).strip().splitlines()[0]
-                get_root_logger().warning(
-                    f'train.compile: torch.compile does not work here, going on without: {reason}'
-                )
-            else:
-                net.compile()
+        if self.compile and can_compile(self.device):
+            net.compile()
 
     def run(self, net: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Return `net(images)` in fp32."""
