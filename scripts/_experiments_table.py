@@ -10,6 +10,7 @@ from typing import Any
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.checkpoint import write
+from facesr_plugin.models.validation import BASELINES
 
 Record = dict[str, Any]
 COLUMNS = (
@@ -25,6 +26,10 @@ COLUMNS = (
     'residual',
     'bilinear_psnr',
     'bicubic_psnr',
+    'clean_psnr',
+    'clean_psnr_std',
+    'clean_bilinear_psnr',
+    'clean_bicubic_psnr',
     'iterations',
     'images',
     'seconds',
@@ -42,7 +47,7 @@ NOTES = (
     'PSNR in dB over RGB in 8 bits, no border cropped, of the last iteration: mean and standard deviation over the'
     ' seeds. Gain: over bilinear enlarging of the same pairs. Best: the highest of all validations, which favours runs'
     ' that are validated often. Residual: mean distance from bilinear upsampling but for a constant colour, 8-bit grey'
-    ' levels.',
+    ' levels. Clean PSNR: of the same weights on the same faces, only resized by R.',
     'Time is that of the whole training, start and validation included; CPU time is that of all its processes and'
     ' depends less on what else the machine did. -: not known.',
 )
@@ -76,6 +81,7 @@ def summarise(records: list[Record]) -> dict[str, Any]:
     def last(column: str) -> list[float | None]:
         return [record['history'][column][-1] for record in records]
 
+    clean = {name: [record.get('clean', {}).get(name) for record in records] for name in ('network', *BASELINES)}
     gains = [psnr - base for psnr, base in zip(last('val_psnr'), last('bilinear_psnr'), strict=True)]
     return {
         'cell': first['cell'],
@@ -90,6 +96,9 @@ def summarise(records: list[Record]) -> dict[str, Any]:
         'residual': _mean(last('residual')),
         'bilinear_psnr': _mean(last('bilinear_psnr')),
         'bicubic_psnr': _mean(last('bicubic_psnr')),
+        'clean_psnr': _mean(clean['network']),
+        'clean_psnr_std': _deviation(clean['network']),
+        **{f'clean_{mode}_psnr': _mean(clean[mode]) for mode in BASELINES},
         'iterations': last('iter')[0],
         'images': first['images'],
         'seconds': _mean([record['seconds'] for record in records]),
@@ -115,6 +124,7 @@ def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
 def format_table(rows: list[dict[str, Any]]) -> str:
     """Return the table as Markdown."""
     with_ema = any(row['raw_psnr'] != row['psnr'] for row in rows)
+    with_clean = any(row['clean_psnr'] is not None for row in rows)
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         'cell': lambda row: row['cell'],
         'PSNR': lambda row: _spread(row['psnr'], row['psnr_std'], '.3f'),
@@ -123,6 +133,7 @@ def format_table(rows: list[dict[str, Any]]) -> str:
         **({'without EMA': lambda row: f'{row["raw_psnr"]:.3f}'} if with_ema else {}),
         'SSIM': lambda row: f'{row["ssim"]:.4f}',
         'residual': lambda row: f'{row["residual"]:.2g}',
+        **({'clean PSNR': _clean} if with_clean else {}),
         'iterations': lambda row: f'{row["iterations"]:.0f}',
         'images': lambda row: f'{row["images"]:.0f}',
         'time, s': lambda row: _whole(row['seconds']),
@@ -135,8 +146,19 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     table = [list(columns), ['---'] * len(columns), *([cell(row) for cell in columns.values()] for row in rows)]
     baselines = _distinct(f'bilinear {row["bilinear_psnr"]:.3f}, bicubic {row["bicubic_psnr"]:.3f} dB' for row in rows)
     lines = ['| ' + ' | '.join(line) + ' |' for line in table]
+    if with_clean:
+        clean = _distinct(
+            f'bilinear {row["clean_bilinear_psnr"]:.3f}, bicubic {row["clean_bicubic_psnr"]:.3f} dB'
+            for row in rows
+            if row['clean_psnr'] is not None
+        )
+        baselines += f'; on clean input {clean}'
     notes = [f'Enlarging scores: {baselines}.', f'Hardware: {_distinct(row["hardware"] for row in rows)}.', *NOTES]
     return '\n'.join([*lines, '', '\n\n'.join(notes), ''])
+
+
+def _clean(row: dict[str, Any]) -> str:
+    return '-' if row['clean_psnr'] is None else _spread(row['clean_psnr'], row['clean_psnr_std'], '.3f')
 
 
 def _spread(mean: float, deviation: float | None, form: str) -> str:
@@ -155,6 +177,6 @@ def _mean(values: list[float | None]) -> float | None:
     return None if None in values else statistics.fmean(values)
 
 
-def _deviation(values: list[float]) -> float | None:
+def _deviation(values: list[float | None]) -> float | None:
     """Return the sample's standard deviation; one value has none."""
-    return statistics.stdev(values) if len(values) > 1 else None
+    return statistics.stdev(values) if len(values) > 1 and None not in values else None

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from _pictures import Cell, draw_grid
+from _pictures import Cell, as_batch, draw_grid
 from tqdm import tqdm
 
 from facesr_plugin.data.image_lmdb import LmdbImages, image_key
@@ -127,8 +127,7 @@ def upscale_pair(
     Raises:
         UserError: The sizes do not match.
     """
-    tensors = [torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255) for image in (lr, hr)]
-    pair = {'lq': tensors[0], 'gt': tensors[1], 'lq_path': [name]}
+    pair = {'lq': as_batch(lr), 'gt': as_batch(hr), 'lq_path': [name]}
     pictures: dict[str, np.ndarray] = {}
 
     def keep(network: str, path: str, image: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _pictures import Cell, draw_grid
+from _pictures import Cell, as_batch, draw_grid
 from tqdm import tqdm
 
 from facesr_plugin.data.image_lmdb import image_keys
@@ -53,15 +53,11 @@ class Degradation:
         """Return D of uint8 RGB (H, W, 3) as uint8 (H / scale, W / scale, 3), drawn from `key` and `seed` alone."""
         streams = RandomStreams(int.from_bytes(hashlib.sha256(f'{seed}/{key}'.encode()).digest()[:4], 'big'))
         kernels = [torch.from_numpy(k)[None] for k in sample_kernels(self.blur, streams.python, streams.numpy)]
-        return _to_array(degrade(_to_tensor(image), *kernels, self.ranges, self.scale, streams))
+        return _to_array(degrade(as_batch(image), *kernels, self.ranges, self.scale, streams))
 
     def clean(self, image: np.ndarray) -> np.ndarray:
         """Return R of uint8 RGB (H, W, 3) as uint8 (H / scale, W / scale, 3)."""
-        return _to_array(resize_clean(_to_tensor(image), self.scale))
-
-
-def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+        return _to_array(resize_clean(as_batch(image), self.scale))
 
 
 def _to_array(images: torch.Tensor) -> np.ndarray:

@@ -5,8 +5,9 @@
 
 A protocol file names cells, each an option file with some options changed, and seeds. Each run is trained by
 `facesr_plugin/train.py` under the current folder, in experiments/PROTOCOL_CELL_seedN; one that was stopped goes on. A
-finished run leaves a record in OUTPUT/records, and a run that has one is not trained again. OUTPUT/table.csv and
-table.md show mean and standard deviation over the seeds.
+finished run leaves a record in OUTPUT/records, and a run that has one is not trained again. Its weights are then scored
+on the validation faces without degradation, too. OUTPUT/table.csv and table.md show mean and standard deviation over
+the seeds.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from typing import Any
 
 import torch
 import yaml
+from _experiments_clean import score_clean
 from _experiments_protocol import Run, check_runs, differences, load_protocol
 from _experiments_table import Record, read_record, summarise, write_record, write_table
 from _machine import ROOT, commit, device_name
@@ -32,6 +34,10 @@ from tqdm import tqdm
 from facesr_plugin.errors import RunError, UserError, run_command
 from facesr_plugin.models.checkpoint import write
 from facesr_plugin.models.history import read_history
+
+
+class _Stopped(Exception):  # noqa: N818  (not an error)
+    """The grid was asked to stop."""
 
 
 class Trainer:
@@ -74,6 +80,36 @@ class Trainer:
             raise UserError(f'{path}: made with other options ({changes[0]}); move it and experiments/{run.name} away')
         return True
 
+    def is_scored(self, run: Run) -> bool:
+        """Return whether there is nothing to add to the record of a run: it has its score, or its weights are gone."""
+        record = read_record(self.record_path(run))
+        folder = _folder(run)
+        weights = folder / 'models' / 'net_g_latest.pth'
+        return 'clean' in record or not (weights.exists() and read_history(folder / 'history.csv') == record['history'])
+
+    def complete(self, run: Run) -> str | None:
+        """Do what is missing of a run.
+
+        Returns:
+            What went wrong, in one line, or None.
+        """
+        if not self.is_done(run) and (problem := self.train(run)):
+            return problem
+        with contextlib.suppress(_Stopped):
+            if self.is_done(run) and not self.is_scored(run):
+                self.score(run)
+        return None
+
+    def score(self, run: Run) -> None:
+        """Add to the record of a run how its weights do on faces that are only resized."""
+        clean = score_clean(_folder(run), run.opt, self._go_on)
+        path = self.record_path(run)
+        write_record(path, read_record(path) | {'clean': clean})
+
+    def _go_on(self) -> None:
+        if self.stopped:
+            raise _Stopped
+
     def train(self, run: Run) -> str | None:
         """Train a run to its end, from where it was stopped if it was, and write its record.
 
@@ -82,7 +118,7 @@ class Trainer:
         """
         if self.stopped:
             return None
-        folder = Path('experiments') / run.name
+        folder = _folder(run)
         began = _newest_state(folder)
         if began >= run.opt['train']['total_iter'] and not _was_stopped(folder):
             return f'{folder}: finished, but without a record in {self.records}; move it away to train again'
@@ -138,6 +174,11 @@ class Trainer:
             'history': read_history(folder / 'history.csv'),
             'opt': run.opt,
         }
+
+
+def _folder(run: Run) -> Path:
+    """Return where a run is trained."""
+    return Path('experiments') / run.name
 
 
 def _ask_to_stop(process: int) -> None:
@@ -218,13 +259,14 @@ def main(argv: list[str] | None = None) -> int | None:
     chosen = load_protocol(args.protocol, args.only, args.seeds)
     trainer = Trainer(args.output / 'records', threads)
     done = {run.name for run in runs if trainer.is_done(run)}
-    todo = [] if args.table_only else [run for run in chosen if run.name not in done]
-    check_runs(todo)
+    todo = [] if args.table_only else [run for run in chosen if run.name not in done or not trainer.is_scored(run)]
+    check_runs([run for run in todo if run.name not in done])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, trainer.stop)
     failures = []
-    with ThreadPoolExecutor(args.jobs) as executor, tqdm(total=len(todo), unit='run', disable=not todo) as bar:
-        for problem in executor.map(trainer.train, todo):
+    executor = ThreadPoolExecutor(args.jobs, initializer=torch.set_num_threads, initargs=(threads,))
+    with executor, tqdm(total=len(todo), unit='run', disable=not todo) as bar:
+        for problem in executor.map(trainer.complete, todo):
             bar.update()
             if problem:
                 failures.append(problem)

@@ -10,14 +10,21 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from _experiments_clean import score_clean
 from _experiments_protocol import differences, load_protocol
-from _experiments_table import format_table, read_record, summarise
-from run_experiments import main
+from _experiments_table import format_table, read_record, summarise, write_record
+from _pictures import as_batch
+from compare import Images
+from run_experiments import Trainer, main
 from tiny import BREAK, ROOT, make_project
+from torch.nn import functional as F
 
+from facesr_plugin.degradations import resize_clean
 from facesr_plugin.errors import RunError, UserError
+from facesr_plugin.inference import load_network, upscale_tensor
 
 PROTOCOLS = sorted((ROOT / 'options' / 'protocols').glob('*.yml'))
 TINY = {
@@ -178,6 +185,54 @@ def test_finished_run_without_a_record_is_not_given_one(project, table, inside):
     assert not (inside / 'new' / 'records').exists()
 
 
+def test_clean_scores_by_hand(project, table, inside):
+    """What validation would say of the same faces without degradation."""
+    record = read_record(inside / 'out' / 'records' / 'plain_seed0.json')  # it keeps a moving average
+    folder = inside / 'experiments' / 'tiny_plain_seed0'
+    opt = record['opt'] | {'train': record['opt']['train'] | {'precision': 'fp32'}}
+    scores = score_clean(folder, opt, lambda: None)
+    net = load_network(folder / 'models' / 'net_g_latest.pth', 'params_ema')
+    faces = Images(Path(opt['datasets']['val']['dataroot_gt']))
+    psnr = {'network': [], 'bilinear': []}
+    for hr in map(faces.read, faces.keys):
+        lr = resize_clean(as_batch(hr), 4).mul(255).round().clamp(0, 255).byte()
+        bilinear = F.interpolate(lr.float(), scale_factor=4, mode='bilinear').round().clamp(0, 255)[0]
+        images = {'network': upscale_tensor(net, lr)[0], 'bilinear': bilinear}
+        for name, image in images.items():
+            mse = np.mean((image.permute(1, 2, 0).numpy().astype(float) - hr) ** 2)
+            psnr[name].append(10 * np.log10(255**2 / mse))
+    for name, values in psnr.items():
+        assert scores[name] == pytest.approx(statistics.fmean(values), abs=1e-3)
+    assert record['clean'] == pytest.approx(scores, abs=0.05)  # in the training's precision
+    row = next(row for row in table if row['cell'] == 'plain')
+    assert float(row['clean_psnr']) == record['clean']['network']
+
+
+def test_missing_clean_score_is_made_up_for(project, table, inside):
+    """As long as the weights are those of the record."""
+    path = inside / 'out' / 'records' / 'plain_seed0.json'
+    record = read_record(path)
+    stripped = {key: value for key, value in record.items() if key != 'clean'}
+    other = stripped | {'history': record['history'] | {'iter': [1, 2]}}
+    for given, expected in ((stripped, record), (other, other)):
+        write_record(path, given)
+        main(['tiny.yml', '-o', 'out'])
+        assert read_record(path) == expected
+    write_record(path, record)
+
+
+def test_scoring_can_be_stopped(project, table, inside):
+    run = next(run for run in load_protocol(Path('tiny.yml')) if run.cell == 'plain')
+    trainer = Trainer(Path('out/records'), 1)
+    path = trainer.record_path(run)
+    record = read_record(path)
+    write_record(path, {key: value for key, value in record.items() if key != 'clean'})
+    trainer.stop(signal.SIGINT)
+    assert trainer.complete(run) is None
+    assert 'clean' not in read_record(path)
+    write_record(path, record)
+
+
 def test_run_stopped_after_its_last_state_goes_on(project, table, inside):
     """It was finished, then the signal came: nothing is trained, the run's end is made up for."""
     path = protocol(inside / 'late.yml', name='late')
@@ -274,10 +329,17 @@ def test_table_by_hand():
         known = {'images': 80, 'seconds': 10.0 * (seed + 1), 'cpu_seconds': None}
         return {'cell': 'x', 'seed': seed, 'history': history, **rest, **known}
 
-    row = summarise([record(0, 25.5), record(1, 26.5)])
+    records = [record(0, 25.5), record(1, 26.5)]
+    row = summarise(records)
     assert (row['psnr'], row['gain'], row['seconds'], row['cpu_seconds']) == (26.0, 1.0, 15.0, None)
     assert row['psnr_std'] == pytest.approx(0.5**0.5)
     line = format_table([row]).splitlines()[2]
     assert line == (
         '| x | 26.000 ± 0.707 | +1.000 ± 0.707 | 26.000 | 0.5000 | 2 | 10 | 80 | 15 | - | 0 1 | `a.yml` |  | abc |'
     )
+    for one, psnr in zip(records, (30.0, 31.0), strict=True):
+        one['clean'] = {'network': psnr, 'bilinear': 29.0, 'bicubic': 29.5}
+    header, _, line, *rest = format_table([summarise(records), row]).splitlines()
+    assert (header.split(' | ')[6], line.split(' | ')[6]) == ('clean PSNR', '30.500 ± 0.707')
+    assert rest[0].split(' | ')[6] == '-'
+    assert 'on clean input bilinear 29.000, bicubic 29.500 dB.' in '\n'.join(rest)

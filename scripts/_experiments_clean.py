@@ -1,0 +1,51 @@
+"""What a trained network makes of HR pictures that are only resized, R: input that plain L1 never shows it."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from _pictures import as_batch
+from compare import Images
+from degrade import Degradation
+
+from facesr_plugin.degradations import DegradationRanges, KernelRanges
+from facesr_plugin.inference import load_network, pick_device
+from facesr_plugin.models.execution import Execution
+from facesr_plugin.models.validation import BASELINES, STANDARD_METRICS, enlarge, evaluate
+
+
+@torch.inference_mode()
+def score_clean(folder: Path, opt: dict[str, Any], before_each: Callable[[], None]) -> dict[str, float]:
+    """Score the last weights of a run on its validation faces, resized by R and rounded to 8 bits.
+
+    Args:
+        folder: The experiment's.
+        opt: Options of the run. The network runs in their precision, its moving average where one is kept.
+        before_each: Called before each picture; it may raise to end this.
+
+    Returns:
+        PSNR in dB, by `network` and `validation.BASELINES`.
+
+    Raises:
+        UserError: The weights or the faces cannot be read.
+    """
+    device, scale = pick_device('auto'), opt['scale']
+    key = 'params_ema' if opt['train'].get('ema_decay') else 'params'
+    net = load_network(folder / 'models' / 'net_g_latest.pth', key)
+    execution = Execution.from_options({**opt['train'], 'compile': False}, device)
+    execution.prepare(net.to(device))
+    networks = {'network': partial(execution.run, net)}
+    networks |= {mode: partial(enlarge, scale=scale, mode=mode) for mode in BASELINES}
+    pairs = _pairs(Images(Path(opt['datasets']['val']['dataroot_gt'])), scale, before_each)
+    scores = evaluate(networks, pairs, scale, {'psnr': STANDARD_METRICS['psnr']}, device)
+    return {name: score.metrics['psnr'] for name, score in scores.items()}
+
+
+def _pairs(faces: Images, scale: int, before_each: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    resize = Degradation(DegradationRanges(), KernelRanges(), scale).clean
+    for key in faces.keys:
+        before_each()
+        hr = faces.read(key)
+        yield {'lq': as_batch(resize(hr)), 'gt': as_batch(hr), 'lq_path': [key]}
