@@ -89,9 +89,7 @@ demo: $(DATA)
 	@echo 'Test by stock BasicSR: results/test_demo_exp1/'
 	@echo 'Report, to open in a browser: experiments/demo_exp1/report.html'
 
-experiments: $(DATA)
-	$(BIN)/python facesr_plugin/train.py -opt options/demo_exp1.yml
-	$(BIN)/python facesr_plugin/train.py -opt options/demo_exp2.yml
+experiments: $(DATA) experiments/demo_exp1/models/net_g_latest.pth experiments/demo_exp2/models/net_g_latest.pth
 	$(BIN)/python scripts/plot_curves.py experiments/demo_exp1 experiments/demo_exp2 -o experiments/figures
 	$(BIN)/python scripts/compare.py --lr demo/val_lr.lmdb --hr demo/val_hr.lmdb \
 	  --weights 'experiment 1=experiments/demo_exp1/models/net_g_best.pth' \
@@ -99,6 +97,9 @@ experiments: $(DATA)
 	$(BIN)/python scripts/report.py experiments/demo_exp1 experiments/demo_exp2 -o experiments/report.html
 	@echo 'Figures: experiments/figures/'
 	@echo 'Report, to open in a browser: experiments/report.html'
+
+experiments/demo_exp%/models/net_g_latest.pth: | $(DATA)
+	$(BIN)/python facesr_plugin/train.py -opt options/demo_exp$*.yml
 
 # ---------------------------------------------------------------------------- experiments
 # 1000 generated faces to train on and 100 others to validate on; a stopped run goes on where it was.

@@ -18,7 +18,9 @@ GREY_MODES, COLOUR_MODES = ('1', 'L', 'LA'), ('P', 'RGB', 'RGBA')
 _loading = threading.Lock()
 
 
-def upscale(image: Picture, weights: str | Path | None = None, device: str = 'auto', tile: int = 256) -> Picture:
+def upscale(
+    image: Picture, weights: str | Path | None = None, device: str | torch.device = 'auto', tile: int = 256
+) -> Picture:
     """Enlarge a picture four times with the trained network that comes with the plugin, or with another one.
 
     | what | shape | values |

@@ -1,5 +1,6 @@
 """Errors that are told in one line on stderr instead of a traceback, and the exit status that goes with each."""
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -23,10 +24,15 @@ class RunError(RuntimeError):
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit with its status; of a `UserError` or `RunError` each line is shown, no more."""
+    """Run a command's `main` and exit with its status, 130 after Ctrl-C.
+
+    Of a `UserError` or `RunError` each line is shown, no more.
+    """
     try:
         sys.exit(main())
     except (UserError, RunError) as error:
         for line in str(error).splitlines():
             print(f'error: {line}', file=sys.stderr)
         sys.exit(error.status)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

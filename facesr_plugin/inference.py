@@ -19,12 +19,13 @@ Tile = tuple[slice, slice]
 Progress = Callable[[list[Tile]], Iterable[Tile]]
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str | torch.device) -> torch.device:
     """Return the device of one of `DEVICES`; `auto` takes CUDA, else MPS, else the CPU.
 
     Raises:
         UserError: It is none of these, or this machine has no such device.
     """
+    name = str(name)
     if name not in DEVICES:
         raise UserError(f'device: one of {", ".join(DEVICES)} expected, got {name}')
     available = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available(), 'cpu': True}
@@ -183,7 +184,8 @@ def _upscale_into(
     ]
     for rows, columns in progress(tiles):
         top, left = max(rows.start - overlap, 0), max(columns.start - overlap, 0)
-        out = net(rgb[None, :, top : rows.stop + overlap, left : columns.stop + overlap].to(device))[0]
+        with torch.autocast(device.type, enabled=False):  # the caller may have entered one
+            out = net(rgb[None, :, top : rows.stop + overlap, left : columns.stop + overlap].to(device))[0]
         out = out[:, (rows.start - top) * scale :, (columns.start - left) * scale :]
         out = out[:, : (rows.stop - rows.start) * scale, : (columns.stop - columns.start) * scale]
         if is_grey:

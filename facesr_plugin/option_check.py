@@ -91,7 +91,7 @@ class _Check:
             has_val = any(phase.startswith('val') for phase in self.datasets)
             if (has_val or val) and val.get('val_freq') is None:
                 self.problems.append('val.val_freq: missing, it goes with datasets.val')
-        elif 'val' not in self.opt:
+        elif self.opt.get('val') is None:
             self.problems.append('val: missing')
         elif not self.datasets and self._are_right('datasets'):
             self.problems.append('datasets.test: missing')

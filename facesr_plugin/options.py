@@ -26,7 +26,7 @@ __all__ = ['build_parser', 'check', 'load_yaml', 'override', 'parse_options']
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, refusing a key that stands twice in a mapping."""
+    """PyYAML's safe loader, refusing a key that stands twice in a mapping; a date is the text that it is."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -40,6 +40,9 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f'key {key!r} stands twice', key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor('tag:yaml.org,2002:timestamp', _Loader.construct_yaml_str)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -90,10 +93,10 @@ def find_option_file(path: str | Path) -> Path:
 
 
 def override(opt: dict[str, Any], entry: str) -> None:
-    """Set an existing key from `a:b:c=value`, the value read as YAML.
+    """Set a key of a block that the file has, from `a:b:c=value`, the value read as YAML.
 
     Raises:
-        UserError: `entry` has another form, the key does not exist, or the value is no YAML.
+        UserError: `entry` has another form, the block does not exist, or the value is no YAML.
 
     Example:
         >>> opt = {'train': {'total_iter': 10}}
@@ -108,8 +111,8 @@ def override(opt: dict[str, Any], entry: str) -> None:
     block: Any = opt
     for part in parents:
         block = block.get(part) if isinstance(block, dict) else None
-    if not isinstance(block, dict) or last not in block:
-        raise UserError(f'--force_yml {path}: no such key in the option file')
+    if not isinstance(block, dict):
+        raise UserError(f'--force_yml {path}: no block {":".join(parents)} in the option file')
     try:
         block[last] = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -128,7 +131,7 @@ def build_parser(is_train: bool) -> argparse.ArgumentParser:
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state of this run')
     parser.add_argument('--debug', action='store_true', help='a short cycle of log, save and validation, named debug_*')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers; not used')
-    parser.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:SUBKEY=VALUE', help='set keys of the file')
+    parser.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:SUBKEY=VALUE', help='set options')
     return parser
 
 

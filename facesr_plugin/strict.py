@@ -94,6 +94,7 @@ class _Problem:
         self.path = tuple(part for part in detail['loc'] if not _is_tag(part))
         self.expected, self.end = '', f', got {detail["input"]!r}{_note(detail)}'
         self.rule: str | None = None
+        self.kind = detail['type']
         meant = ''
         match detail['type']:
             case 'extra_forbidden':
@@ -121,7 +122,9 @@ class _Problem:
             self.names.append((*self.path[:-1], meant))
 
     def is_about(self, taken_out: set[tuple]) -> bool:
-        """Return whether this is what a rule says of a key that was taken out."""
+        """Return whether this is said of a key that was taken out: by a rule, or because nothing is left there."""
+        if self.kind in ('missing', 'too_short') and self.path in taken_out:
+            return True
         if self.rule is None:
             return False
         names = {str(path[-1]) for path in taken_out if path[:-1] == self.block}
@@ -144,6 +147,8 @@ def _lines(problems: list[_Problem]) -> dict[tuple, str]:
 def _expected(detail: ErrorDetails) -> str:
     if detail['type'] in ('model_type', 'dict_type'):
         return 'a dictionary of options'
+    if detail['type'] == 'too_short' and 'max_length' not in detail['ctx']:
+        return f'at least {detail["ctx"]["min_length"]}'
     message = detail['msg'].removeprefix('Input should be ')
     return message.replace('a valid integer', 'a whole number').replace('a valid ', 'a ')
 

@@ -9,7 +9,9 @@ turned as their EXIF orientation says. Pictures that exist in the output folder 
 
 import argparse
 import io
+import struct
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -59,9 +61,9 @@ def exif_orientation(data: bytes) -> int:
     It is 1, upright, where the metadata cannot be read: whether the picture can is for OpenCV to say.
     """
     try:
-        with Image.open(io.BytesIO(data)) as header:
+        with warnings.catch_warnings(action='ignore'), Image.open(io.BytesIO(data)) as header:
             return 1 if header.format == 'TIFF' else header.getexif().get(0x0112, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # SyntaxError: EXIF that is none
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):  # EXIF that is none
         return 1
 
 
@@ -136,6 +138,11 @@ def plan(inputs: list[Path], output: Path, kind: str) -> dict[Path, Path]:
     return sources
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that memory ran out; PyTorch has no type of its own for that on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(
@@ -181,7 +188,9 @@ def main(argv: list[str] | None = None) -> int | None:
         tiles = partial(tqdm, desc=path.name, unit='tile', leave=False)
         try:
             result = upscale_image(net, image, args.tile, progress=tiles)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise UserError(f'{path}: out of memory; a --tile below {args.tile} needs less') from error
         write_picture(target, result, args.quality)
     kept = f', {len(sources) - len(todo)} existed (--overwrite replaces them)' if len(todo) < len(sources) else ''

@@ -31,14 +31,14 @@ def score_clean(folder: Path, opt: dict[str, Any], before_each: Callable[[], Non
     Raises:
         UserError: The weights or the faces cannot be read.
     """
-    device, scale = pick_device('auto'), opt['scale']
+    device, scale = pick_device('auto'), opt.get('scale', 4)
     key = 'params_ema' if opt['train'].get('ema_decay') else 'params'
     net = load_network(folder / 'models' / 'net_g_latest.pth', key)
     execution = Execution.from_options({**opt['train'], 'compile': False}, device)
     execution.prepare(net.to(device))
     networks = {'network': partial(execution.run, net)}
     networks |= {mode: partial(enlarge, scale=scale, mode=mode) for mode in BASELINES}
-    pairs = _pairs(Images(Path(opt['datasets']['val']['dataroot_gt'])), scale, before_each)
+    pairs = _pairs(Images(Path(opt['datasets']['val']['dataroot_gt']).expanduser()), scale, before_each)
     scores = evaluate(networks, pairs, scale, {'psnr': STANDARD_METRICS['psnr']}, device)
     return {name: score.metrics['psnr'] for name, score in scores.items()}
 

@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Len
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.option_check import check
 from facesr_plugin.options import load_yaml
 from facesr_plugin.strict import Count, StrictBlock, did_you_mean
 
-Seeds = Annotated[list[Count], Len(1)]
+
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError('each seed once expected')
+    return seeds
+
+
+Seeds = Annotated[list[Count], Len(1), AfterValidator(_distinct)]
 Changes = dict[str, Any]
 
 
@@ -94,6 +101,10 @@ def check_runs(runs: list[Run]) -> None:
     """
     problems = []
     for run in {run.cell: run for run in runs}.values():
+        if (run.opt.get('path') or {}).get('root'):
+            problems.append(f'{run.cell}: path.root: none expected, runs lie below the current folder')
+        if 'val' not in (run.opt.get('datasets') or {}):
+            problems.append(f'{run.cell}: datasets.val: missing, the table is of its scores')
         try:
             check(copy.deepcopy(run.opt), is_train=True)
         except UserError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.checkpoint import write
+from facesr_plugin.models.history import COLUMNS as HISTORY
 from facesr_plugin.models.validation import BASELINES
 
 Record = dict[str, Any]
@@ -63,7 +64,13 @@ def read_record(path: Path) -> Record:
         record = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f'{path}: a record written by run_experiments.py expected ({error})') from error
-    if not isinstance(record, dict) or not set(record) >= KEYS:
+    history = record.get('history') if isinstance(record, dict) else None
+    if (
+        not isinstance(history, dict)
+        or not set(record) >= KEYS
+        or not set(history) >= set(HISTORY)
+        or not history['iter']
+    ):
         raise UserError(f'{path}: a record written by run_experiments.py expected')
     return record
 

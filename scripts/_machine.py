@@ -4,8 +4,6 @@ import platform
 import subprocess
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -16,11 +14,6 @@ def cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.machine())
-
-
-def device_name() -> str:
-    """Return the name of what a training would run on: the first CUDA device, or the processor."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
 
 
 def commit() -> str | None:

@@ -213,7 +213,7 @@ def _load(experiment: Experiment, scale: int) -> tuple[torch.nn.Module, str] | N
     """Load the first of an experiment's checkpoints that can be used; return the network and the file's name."""
     for path in experiment.weights:
         try:
-            net = load_network(path)
+            net = load_reported(path)
         except UserError as error:
             experiment.missing.append(str(error))
             continue
@@ -222,6 +222,14 @@ def _load(experiment: Experiment, scale: int) -> tuple[torch.nn.Module, str] | N
         experiment.missing.append(f'{path}: a network of scale {scale}, as the faces, expected, got {net.upscale}')
         return None
     return None
+
+
+def load_reported(path: Path) -> torch.nn.Module:
+    """Load the weights that validation reports: the moving average where there is one."""
+    try:
+        return load_network(path, 'params_ema')
+    except UserError:
+        return load_network(path, 'params')
 
 
 def draw_degradations(faces: dict[str, np.ndarray], experiments: list[Experiment], draws: int) -> list[Example]:

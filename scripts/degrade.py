@@ -1,6 +1,6 @@
 """Degrade HR pictures to LR pictures, as training does: for validation pairs, or to see what training sees.
 
-    python scripts/degrade.py -i datasets/faces/val -o datasets/faces/val_lr --seed 0
+    python scripts/degrade.py -i datasets/faces/val -o datasets/faces/val_lr --seed 1
     python scripts/degrade.py -i datasets/faces/val --opt options/exp1_lsr.yml --preview results/degradation.png
 
 An LR picture is a function of its HR picture, its path in the folder without suffix, and the seed, so it is the same

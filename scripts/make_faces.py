@@ -2,8 +2,8 @@
 
     pip install -e '.[faces]'
     pip install --no-deps random_face==2021.7.21.1
-    python scripts/make_faces.py datasets/faces/train --count 2000 --seed 1
-    python scripts/make_faces.py datasets/faces/val --count 100 --seed 2
+    python scripts/make_faces.py datasets/faces/train --count 1000 --seed 0
+    python scripts/make_faces.py datasets/faces/val --count 100 --seed 1
 
 The pictures come from MobileStyleGAN's FFHQ generator (Apache-2.0). Its weights are data files of the package
 `random_face`; that package's code is never imported, OpenVINO runs the networks.

@@ -28,7 +28,7 @@ import yaml
 from _experiments_clean import score_clean
 from _experiments_protocol import Run, check_runs, differences, load_protocol
 from _experiments_table import Record, read_record, summarise, write_record, write_table
-from _machine import ROOT, commit, device_name
+from _machine import ROOT, commit, cpu_name
 from tqdm import tqdm
 
 from facesr_plugin.errors import RunError, UserError, run_command
@@ -165,7 +165,7 @@ class Trainer:
             'option_file': run.option_file,
             'changes': run.changes,
             'commit': self.commit,
-            'hardware': device_name(),
+            'hardware': torch.cuda.get_device_name() if _gpus(run.opt) else cpu_name(),
             'threads': self.threads,
             'torch': torch.__version__,
             'images': run.opt['train']['total_iter'] * batch * max(1, _gpus(run.opt)),
@@ -263,19 +263,19 @@ def main(argv: list[str] | None = None) -> int | None:
     check_runs([run for run in todo if run.name not in done])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, trainer.stop)
-    failures = []
+    failures = 0
     executor = ThreadPoolExecutor(args.jobs, initializer=torch.set_num_threads, initargs=(threads,))
     with executor, tqdm(total=len(todo), unit='run', disable=not todo) as bar:
         for problem in executor.map(trainer.complete, todo):
             bar.update()
             if problem:
-                failures.append(problem)
-                bar.write(problem, sys.stderr)
+                failures += 1
+                bar.write(f'error: {problem}', sys.stderr)
             collect(runs, trainer, args.output)
     finished = collect(runs, trainer, args.output)
-    print(f'{args.output}: {finished} of {len(runs)} runs in table.csv and table.md')
+    print(f'{args.output}: {finished} of {len(runs)} runs done' + (', in table.csv and table.md' if finished else ''))
     if failures:
-        raise RunError('\n'.join(failures))
+        raise RunError(f'{failures} of {len(todo)} runs failed, see above')
     return 128 + trainer.stopped if trainer.stopped else None
 
 

@@ -31,6 +31,16 @@ def test_each_problem_has_its_line(capsys):
     assert capsys.readouterr().err == 'error: a: wrong\nerror: b: wrong\n'
 
 
+def test_ctrl_c_ends_a_command_with_status_130(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_command(main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == ''
+
+
 @pytest.mark.parametrize(('status', 'code'), [(None, None), (0, 0), (1, 1)])
 def test_status_of_main_is_the_commands(status, code):
     with pytest.raises(SystemExit) as end:

@@ -445,6 +445,7 @@ def test_no_text(data):
         ('noise_range=[2, 3]', ['noise_range'], [2, 3]),
         ('path:pretrain_network_g=~', ['path', 'pretrain_network_g'], None),
         ('name=a=b', ['name'], 'a=b'),
+        ('train:precision=fp32', ['train', 'precision'], 'fp32'),  # the file leaves it to its default
     ],
 )
 def test_override(opt, entry, path, value):
@@ -454,12 +455,25 @@ def test_override(opt, entry, path, value):
     assert opt == expected
 
 
-@pytest.mark.parametrize('key', ['names', 'train:total_iters', 'trains:total_iter', 'train:total_iter:deeper', ''])
-def test_override_refuses_a_new_key(opt, key):
+@pytest.mark.parametrize(
+    ('key', 'block'), [('trains:total_iter', 'trains'), ('train:total_iter:deeper', 'train:total_iter'), (':a', '')]
+)
+def test_override_makes_no_block(opt, key, block):
     before = copy.deepcopy(opt)
-    with pytest.raises(UserError, match=f'^--force_yml {key}: no such key in the option file$'):
+    with pytest.raises(UserError, match=f'^--force_yml {key}: no block {block} in the option file$'):
         override(opt, f'{key}=3')
     assert opt == before
+
+
+def test_empty_val_block_of_a_test(measuring):
+    measuring['val'] = None
+    with pytest.raises(UserError, match=r'^val: missing$'):
+        check(measuring, False)
+
+
+def test_a_date_is_text(tmp_path):
+    (tmp_path / 'dated.yml').write_text('name: 2024-01-01\n')
+    assert load_yaml(tmp_path / 'dated.yml') == {'name': '2024-01-01'}
 
 
 def test_override_without_value(opt):
@@ -537,7 +551,8 @@ def test_parse_options_checks(opt, parse):
     put(opt, 'train.total_iters', 3)
     with pytest.raises(UserError, match=r"^train\.total_iters: unknown option, did you mean 'total_iter'\?$"):
         parse(opt)
-    with pytest.raises(UserError, match=r'^--force_yml train:epochs: no such key'):
+    del opt['train']['total_iters']
+    with pytest.raises(UserError, match=r'^train\.epochs: unknown option'):
         parse(opt, '--force_yml', 'train:epochs=3')
 
 

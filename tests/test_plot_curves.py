@@ -1,10 +1,12 @@
 """scripts/plot_curves.py: what is drawn, from which columns, and what it says to a history that it cannot read."""
 
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from _experiments_table import KEYS
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -169,6 +171,8 @@ def test_patterns_that_cannot_be_averaged(tmp_path):
 
 
 def test_damaged_record(tmp_path):
-    (tmp_path / 'a.json').write_text('{}')
-    with pytest.raises(UserError, match=r'a.json: a record written by run_experiments.py expected$'):
-        plot_curves.load_experiment(str(tmp_path / 'a.json'))
+    without_rows = dict.fromkeys(KEYS, 0) | {'history': dict.fromkeys(COLUMNS, ())}
+    for content in ({}, dict.fromkeys(KEYS, 0) | {'history': {}}, without_rows, 3):
+        (tmp_path / 'a.json').write_text(json.dumps(content))
+        with pytest.raises(UserError, match=r'a.json: a record written by run_experiments.py expected$'):
+            plot_curves.load_experiment(str(tmp_path / 'a.json'))

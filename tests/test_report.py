@@ -27,6 +27,7 @@ from facesr_plugin.models.history import COLUMNS, History
 
 report = importlib.import_module('report')
 charts = importlib.import_module('_report_charts')
+pictures = importlib.import_module('_report_pictures')
 report_data = importlib.import_module('_report_data')
 
 CURVES = ('val_psnr', 'train_psnr', 'val_loss', 'train_loss', 'alpha', 'lr')
@@ -495,3 +496,13 @@ def test_missing_package(tmp_path, monkeypatch):
         UserError, match=r"^plotly: draws the charts, and is not installed: pip install -e '.\[report\]'$"
     ):
         report.main([str(tmp_path)])
+
+
+def test_pictures_are_of_the_weights_that_the_table_reports(tmp_path):
+    """The moving average, even where the raw weights scored better."""
+    raw, ema = (FaceSRResNet(num_feat=4, num_block=1).state_dict() for _ in range(2))
+    content = {'params': raw, 'params_ema': ema, 'psnr': {'params': 26.0, 'params_ema': 25.0}}
+    checkpoint.save(tmp_path / 'a.pth', content)
+    assert torch.equal(pictures.load_reported(tmp_path / 'a.pth').conv_last.weight, ema['conv_last.weight'])
+    checkpoint.save(tmp_path / 'a.pth', {'params': raw})
+    assert torch.equal(pictures.load_reported(tmp_path / 'a.pth').conv_last.weight, raw['conv_last.weight'])

@@ -65,6 +65,27 @@ def run(*options: str) -> int | None:
 
 
 # ------------------------------------------------------------------- networks
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ({'params': None, 'iter': 1}, "net.pth: a state dict of tensors by name expected as 'params'"),
+        ({'params': {0: torch.zeros(1)}, 'iter': 1}, "net.pth: a state dict of tensors by name expected as 'params'"),
+        ({0: torch.zeros(1)}, 'net.pth: a state dict of tensors by name expected'),
+    ],
+)
+def test_foreign_checkpoints(work, content, message):
+    torch.save(content, 'net.pth')
+    with pytest.raises(UserError) as error:
+        load_network('net.pth')
+    assert str(error.value) == message
+
+
+def test_checkpoint_with_a_psnr_of_another_form(work):
+    weights = make_net().state_dict()
+    torch.save({'params': weights, 'params_ema': weights, 'psnr': 26.1}, 'net.pth')
+    assert checkpoint.load_weights('net.pth')[1] == 'params_ema'
+
+
 @pytest.mark.parametrize('options', [{'num_block': 3}, {'num_feat': 12}, {'upscale': 2}, {'upscale': 3}])
 def test_network_is_known_from_its_weights(options):
     net = make_net(**options)
@@ -340,6 +361,17 @@ def test_damaged_metadata_is_passed_over(work):
     assert read_picture(Path('a.webp')).shape == (4, 8, 3)
 
 
+@pytest.mark.parametrize('kind', ['png', 'jpg', 'webp'])
+def test_metadata_cut_short_is_passed_over(work, kind, recwarn):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = exif.tobytes()
+    for length in range(6, len(whole)):
+        Image.new('RGB', (8, 4)).save(f'a.{kind}', exif=whole[:length])
+        assert read_picture(Path(f'a.{kind}')).shape[2] == 3
+    assert not recwarn.list
+
+
 def test_formats_of_8_bits(work):
     image = make_image(8, 8, 4, dtype=np.uint16)
     image[..., :3] = image[:1, :1, :3]
@@ -431,13 +463,26 @@ def test_too_large_for_the_format(work):
     assert not Path('a.webp').exists()
 
 
-def test_out_of_memory(work, monkeypatch):
+@pytest.mark.parametrize('how', ['cuda', 'torch', 'numpy'])
+def test_out_of_memory(work, monkeypatch, how):
     def fail(*args, **kwargs):
-        raise torch.OutOfMemoryError
+        if how == 'cuda':
+            raise torch.OutOfMemoryError
+        torch.empty(2**60) if how == 'torch' else np.empty(2**48)
 
     write_picture(Path('a.png'), make_image(4, 4, 3), 95)
     monkeypatch.setattr(upscale_command, 'upscale_image', fail)
     with pytest.raises(UserError, match=r'^a\.png: out of memory; a --tile below 256 needs less$'):
+        run('-i', 'a.png')
+
+
+def test_other_errors_are_not_taken_for_it(work, monkeypatch):
+    def fail(*args, **kwargs):
+        torch.zeros(2) @ torch.zeros(3)
+
+    write_picture(Path('a.png'), make_image(4, 4, 3), 95)
+    monkeypatch.setattr(upscale_command, 'upscale_image', fail)
+    with pytest.raises(RuntimeError, match='size'):
         run('-i', 'a.png')
 
 

@@ -191,3 +191,16 @@ def test_a_changed_checkpoint_is_loaded_again(weights):
     second = upscale(image, weights)
     assert (first != second).any()
     np.testing.assert_array_equal(second, upscale_image(other, image))
+
+
+def test_device_may_be_torchs_own(weights):
+    image = make_image(4, 4, 3)
+    same = upscale(image, weights, device=torch.device('cpu'))
+    np.testing.assert_array_equal(same, upscale(image, weights, device='cpu'))
+
+
+def test_the_callers_autocast_changes_nothing(weights):
+    image = torch.rand(3, 8, 8)
+    with torch.autocast('cpu', torch.bfloat16):
+        under = upscale(image, weights)
+    assert torch.equal(under, upscale(image, weights))

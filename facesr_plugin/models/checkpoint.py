@@ -120,12 +120,16 @@ def load_weights(path: str | Path, key: str | None = None) -> tuple[dict[str, to
         weights, key = content, ''
     else:
         if key is None:
-            psnr = content.get('psnr', {})
+            psnr = content['psnr'] if isinstance(content.get('psnr'), dict) else {}
             found = [name for name in ('params_ema', 'params') if name in content]
             key = max(found, key=lambda name: psnr.get(name, float('-inf')), default='params')
         if key not in content:
             raise UserError(f'{path}: key {key!r} expected, found {", ".join(map(str, content)) or "nothing"}')
         weights = content[key]
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+    ):
+        raise UserError(f'{path}: a state dict of tensors by name expected{f" as {key!r}" if key else ""}')
     return {name.removeprefix('module.'): value for name, value in weights.items()}, key
 
 
