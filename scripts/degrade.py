@@ -1,6 +1,7 @@
 """Degrade HR pictures to LR pictures, as training does: for validation pairs, or to see what training sees.
 
     python scripts/degrade.py -i datasets/faces/val -o datasets/faces/val_lr --seed 1
+    python scripts/degrade.py -i datasets/faces/val -o datasets/faces/val_clean --clean
     python scripts/degrade.py -i datasets/faces/val --opt options/exp1_lsr.yml --preview results/degradation.png
 
 An LR picture is a function of its HR picture, its path in the folder without suffix, and the seed, so it is the same
@@ -122,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('-o', '--output', type=Path, help='folder for the LR pictures')
     parser.add_argument('--opt', type=Path, help="training option file whose ranges to use; Real-ESRNet's without")
     parser.add_argument('--scale', type=int, default=4, help='HR size / LR size')
+    parser.add_argument('--clean', action='store_true', help='only resize, R; the preview shows that anyway')
     parser.add_argument('--seed', type=int, default=0, help='of all draws')
     parser.add_argument('--overwrite', action='store_true', help='write into an output folder that is not empty')
     parser.add_argument('--preview', type=Path, metavar='PICTURE', help='draw a few faces and their degradations here')
@@ -154,7 +156,8 @@ def main(argv: list[str] | None = None) -> int | None:
     if args.output:
         for key, path in tqdm(faces.items(), desc='degrade', unit='image'):
             output = args.output / path.relative_to(args.input).with_suffix('.png')
-            write_image(output, degradation.degraded(read_image(path), key, args.seed))
+            image = read_image(path)
+            write_image(output, degradation.clean(image) if args.clean else degradation.degraded(image, key, args.seed))
         print(f'{args.output}: {len(faces)} LR pictures written')
     return None
 

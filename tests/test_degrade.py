@@ -67,6 +67,15 @@ def test_depends_on_seed_and_name(hr, tmp_path):
     assert (first['same.png'] != first['a.png']).any()
 
 
+def test_clean_only_resizes(hr, tmp_path):
+    for name, picture in run(hr, tmp_path / 'lr', '--clean').items():
+        source = read_image(next(hr.glob(f'{name.removesuffix(".png")}.*')))
+        expected = cv2.resize(source, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+        assert np.abs(picture.astype(int) - expected).mean() < 4
+    again = run(hr, tmp_path / 'again', '--clean', '--seed', '1')
+    assert all((again[name] == read_image(tmp_path / 'lr' / name)).all() for name in again)
+
+
 def test_ranges_come_from_the_option_file(hr, tmp_path):
     for name in ('a.png', 'b.jpg'):
         (hr / name).unlink()
