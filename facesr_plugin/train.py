@@ -12,7 +12,7 @@ from argparse import Namespace
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 if not __package__:  # run as a script: import the package of this checkout, not its parts by their bare names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -25,6 +25,7 @@ from basicsr import train as pipeline
 from basicsr.models import build_model
 from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 
+from facesr_plugin import run_lock
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, run_command
@@ -54,6 +55,7 @@ class TrainingRun:
     def __init__(self) -> None:
         self.opt: dict[str, Any] = {}
         self.is_seed_free = False
+        self.lock: TextIO | None = None
         self.described: dict[str, Any] = {}
         self.model: Any = None
         self.tb_logger: Any = None
@@ -76,9 +78,11 @@ class TrainingRun:
 
     # ----------------------------------------- in the order in which train_pipeline calls them
     def parse_options(self, root_path: str, is_train: bool) -> tuple[dict[str, Any], Namespace]:
-        """Read and check the option file; a batch of the loader holds all images of an iteration."""
+        """Read and check the option file, lock the run; a batch of the loader holds all images of an iteration."""
         self.opt, args = parse_options(root_path, is_train)
         self.is_seed_free = args.is_seed_free
+        if self.opt['rank'] == 0:
+            self.lock = run_lock.take(Path(self.opt['path']['experiments_root']))
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train'].get('accumulate', 1)
         self.described = deepcopy(described(self.opt))  # before BasicSR takes options out of it
         return self.opt, args

@@ -1,5 +1,7 @@
 """Full disks, steps that are not finite, how many states are kept."""
 
+import errno
+import fcntl
 import re
 import resource
 import subprocess
@@ -10,6 +12,7 @@ import pytest
 import torch
 from tiny import BREAK, ROOT, make_project, run
 
+from facesr_plugin import run_lock
 from facesr_plugin.errors import RunError
 from facesr_plugin.models import checkpoint
 from facesr_plugin.models.finite_guard import LIMIT, FiniteGuard
@@ -51,6 +54,35 @@ def test_full_disk_ends_the_run_and_keeps_what_was_there(project):
     assert all(path.read_bytes() == content for path, content in before.items() if path.name != 'net_g_best.pth')
     assert torch.load(folder / 'models' / 'net_g_best.pth', weights_only=True)['params']
     assert not list(folder.rglob('*.tmp'))
+
+
+def test_second_training_of_a_run_is_refused(project):
+    """It would rename the folder that the first one writes to."""
+    folder = project / 'experiments' / 'twice'
+    (folder / 'models').mkdir(parents=True)
+    holder = 'from facesr_plugin import run_lock; from pathlib import Path; import sys\n'
+    holder += 'lock = run_lock.take(Path(sys.argv[1])); print("locked", flush=True); sys.stdin.read()'
+    command = [sys.executable, '-c', holder, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == 'locked\n'
+        args = ('facesr_plugin/train.py', '-opt', 'demo_exp1.yml', '--force_yml', 'name=twice')
+        second = run(*args, cwd=project)
+        assert second.returncode == 2
+        expected = (
+            r'error: .*experiments/twice: another name expected, a training is running there \(.*/\.twice\.lock\)\n'
+        )
+        assert re.fullmatch(expected, second.stderr)
+        first.stdin.close()
+    assert list((project / 'experiments').glob('twice*')) == [folder]
+    assert run(*args, cwd=project).returncode == 0  # the lock is gone with the process
+
+
+def test_file_system_without_locks(tmp_path, monkeypatch):
+    def fail(file, operation):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(fcntl, 'lockf', fail)
+    assert run_lock.take(tmp_path / 'run') is None
 
 
 def test_save_says_how_much_room_it_needs(tmp_path, monkeypatch):
