@@ -68,9 +68,7 @@ def test_second_training_of_a_run_is_refused(project):
         args = ('facesr_plugin/train.py', '-opt', 'demo_exp1.yml', '--force_yml', 'name=twice')
         second = run(*args, cwd=project)
         assert second.returncode == 2
-        expected = (
-            r'error: .*experiments/twice: another name expected, a training is running there \(.*/\.twice\.lock\)\n'
-        )
+        expected = r'error: .*/twice: another name expected, a training is running there \(.*/\.twice\.lock\)\n'
         assert re.fullmatch(expected, second.stderr)
         first.stdin.close()
     assert list((project / 'experiments').glob('twice*')) == [folder]
