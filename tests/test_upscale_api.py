@@ -71,7 +71,7 @@ def test_where_the_network_runs(weights):
     image = torch.rand(3, 20, 20)
     expected = upscale(image, weights, 'cpu')
     for result in (upscale(image.cuda(), weights), upscale(image, weights, 'cuda')):
-        torch.testing.assert_close(result.cpu(), expected, atol=1e-3, rtol=0)
+        torch.testing.assert_close(result.cpu(), expected, atol=1e-2, rtol=0)  # convolutions may use TF32
     assert upscale(image.cuda(), weights, 'cpu').device == image.cuda().device
 
 
