@@ -147,8 +147,10 @@ def _lines(problems: list[_Problem]) -> dict[tuple, str]:
 def _expected(detail: ErrorDetails) -> str:
     if detail['type'] in ('model_type', 'dict_type'):
         return 'a dictionary of options'
-    if detail['type'] == 'too_short' and 'max_length' not in detail['ctx']:
-        return f'at least {detail["ctx"]["min_length"]}'
+    for kind, key, bound in (('too_short', 'min_length', 'at least'), ('too_long', 'max_length', 'at most')):
+        if detail['type'] == kind:
+            number = detail['ctx'][key]
+            return f'{bound} {number} item{"" if number == 1 else "s"}'
     message = detail['msg'].removeprefix('Input should be ')
     return message.replace('a valid integer', 'a whole number').replace('a valid ', 'a ')
 

@@ -93,10 +93,10 @@ def test_first_seeds_of_all_cells_come_first(inside):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'seeds': []}, 'seeds: expected at least 1, got []'),
+        ({'seeds': []}, 'seeds: expected at least 1 item, got []'),
         ({'seeds': [-1]}, 'seeds.0: expected greater than or equal to 0, got -1'),
         ({'seeds': [1, 1]}, 'seeds: each seed once expected, got [1, 1]'),
-        ({'cells': {}}, 'cells: expected at least 1, got {}'),
+        ({'cells': {}}, 'cells: expected at least 1 item, got {}'),
         ({'cells': {'a': None}}, 'cells.a: expected a dictionary of options, got None'),
         ({'sedes': [1]}, "sedes: unknown option, did you mean 'seeds'?"),
         ({'set': {'trian.ema_decay': 0}}, "cells.both: demo_exp1.yml: no block 'trian' to set 'trian.ema_decay' in"),
