@@ -21,6 +21,7 @@ from basicsr.utils.dist_util import get_dist_info
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.processes import same_everywhere
 from facesr_plugin.option_check import check
+from facesr_plugin.state_check import check_newest
 
 __all__ = ['build_parser', 'check', 'load_yaml', 'override', 'parse_options']
 
@@ -126,7 +127,11 @@ def build_parser(is_train: bool) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('-opt', required=True, help='option file, YAML, or the name of one that comes with the plugin')
-    parser.add_argument('--check', action='store_true', help='check the option file and all it names, then stop')
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='check the file and all it names, and stop; with --auto_resume, the state too',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none', help='pytorch: under torchrun')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state of this run')
     parser.add_argument('--debug', action='store_true', help='a short cycle of log, save and validation, named debug_*')
@@ -159,6 +164,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     root = Path(root_path).expanduser().resolve() / ('experiments' if is_train else 'results') / _name(opt, args)
     _check_writable(root)
     if args.check:
+        if is_train and args.auto_resume:
+            check_newest(opt, root)
         print(f'{args.opt}: the file and all it names are fine')
         sys.exit(0)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions
-from facesr_plugin.models.training_state import ENTRIES
+from facesr_plugin.errors import UserError
+from facesr_plugin.models import training_state
 from facesr_plugin.option_types import NetworkOptions, RunOptions, TrainOptions, types_of
 from facesr_plugin.strict import StrictBlock
 
@@ -50,26 +51,43 @@ def check_state(opt: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
     """Compare an option file with a training state.
 
     Args:
-        opt: The options as the training loop sees them; `world_size` may be missing.
+        opt: The options as the training loop sees them; `world_size` may be missing, and an open seed is the state's.
         state: What a `.state` file holds. One of stock BasicSR says little of its options.
 
     Returns:
         One line per difference that makes it impossible to go on exactly.
     """
-    if missing := [entry for entry in ENTRIES if entry not in state]:
+    if missing := [entry for entry in training_state.ENTRIES if entry not in state]:
         return [f'path.resume_state: a training state expected, it lacks {", ".join(missing)}']
     saved = state.get('facesr', {}).get('options')
     if saved is None:
         return _check_stock(opt, state)
     now = described(opt)
     problems = []
-    for key in saved.keys() & now.keys() - ({'world_size'} if now['world_size'] is None else set()):
+    still_open = {key for key in ('world_size', 'manual_seed') if now[key] is None}
+    for key in saved.keys() & now.keys() - still_open:
         then_flat, now_flat = _flat(key, saved[key]), _flat(key, now[key])
         for path in then_flat.keys() | now_flat.keys():
             before, after = (flat.get(path, _default(path, now)) for flat in (then_flat, now_flat))
             if before != after and not _is_popped(path, then_flat, now_flat):
                 problems.append(_line(path, before, after))
     return sorted(problems)
+
+
+def check_newest(opt: Mapping[str, Any], experiment: Path) -> None:
+    """Check the state that `--auto_resume` would go on from, if there is one.
+
+    Args:
+        opt: The content of an option file.
+        experiment: The folder of its run.
+
+    Raises:
+        UserError: One line per difference that makes it impossible to go on exactly.
+    """
+    path = {'training_states': str(experiment / 'training_states'), 'models': str(experiment / 'models')}
+    state = training_state.load({'auto_resume': True, 'path': path})
+    if state and (problems := check_state(as_trained(opt), state)):
+        raise UserError('\n'.join(problems))
 
 
 def _line(path: str, before: Any, after: Any) -> str:

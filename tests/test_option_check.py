@@ -427,6 +427,12 @@ def test_state_of_more_processes(opt):
     assert line == 'world_size: 2 expected, as the training state was saved under, got 1'
 
 
+def test_seed_left_open_is_that_of_the_state(opt):
+    state = state_of(opt)
+    put(opt, 'manual_seed', None)
+    assert check_state(as_trained(opt), state) == []
+
+
 def test_state_of_stock(opt):
     state = {'iter': 6, 'epoch': 0, 'optimizers': [], 'schedulers': [{'periods': [6]}]}
     assert [line.partition(' expected')[0] for line in check_state(opt, state)] == [
@@ -447,6 +453,26 @@ def test_states_in_the_check_of_a_file(opt, data):
     put(opt, 'queue_size', 6)
     put(opt, 'network_g.num_feat', 8)
     assert [line.partition(':')[0] for line in problems(opt)] == ['network_g.num_feat', 'queue_size']
+
+
+def test_check_looks_into_the_newest_state(command, opt, data):
+    put(opt, 'path.root', str(data / 'elsewhere'))
+    run = data / 'elsewhere' / 'experiments' / 'run'
+    states, flags = run / 'training_states', ('--check', '--auto_resume')
+    fine = f'{data}/opt.yml: the file and all it names are fine\n'
+    nothing = f'--auto_resume: no training state in {states}, starting anew\n'
+    assert command(train.main, opt, *flags) == (0, nothing + fine, '')
+    for folder in (states, run / 'models'):
+        folder.mkdir(parents=True)
+    torch.save(state_of(opt), states / '2.state')
+    torch.save({'params': build_network(dict(opt['network_g'])).state_dict()}, run / 'models' / 'net_g_2.pth')
+    status, out, err = command(train.main, opt, *flags)
+    assert (status, out.splitlines()[0], err) == (0, f'--auto_resume: going on from {states}/2.state', '')
+    put(opt, 'queue_size', 6)
+    status, out, err = command(train.main, opt, *flags)
+    assert (status, err) == (2, 'error: queue_size: 4 expected, as the training state was saved under, got 6\n')
+    assert fine not in out
+    assert command(train.main, opt, '--check') == (0, fine, '')  # a new run may have other options
 
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
