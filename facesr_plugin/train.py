@@ -124,6 +124,7 @@ class TrainingRun:
 
     def build_model(self, opt: dict[str, Any]) -> Any:
         """Build the model, and let it flush TensorBoard whenever it saves."""
+        training_state.check_shared(opt, self.start_iter)
         self.model = build_model(opt)
         self.model.tb_logger, self.model.described = self.tb_logger, self.described
         return self.model

@@ -62,3 +62,28 @@ def test_training_under_torchrun_validates_stops_and_goes_on(tmp_path):
         results.append((rows, torch.load(folder / 'models' / 'net_g_latest.pth', weights_only=True)['params']))
     assert results[0][0] == results[1][0]
     assert all(torch.equal(results[0][1][key], results[1][1][key]) for key in results[0][1])
+
+
+SEPARATED = """
+import os, sys
+sys.path.insert(0, {root!r})
+os.chdir(f'machine{{os.environ["RANK"]}}')
+from facesr_plugin import train
+train.training_state.VISIBLE_AFTER = 1.0
+train.command()
+"""
+
+
+def test_machines_that_share_no_folder_are_told(tmp_path):
+    """Else the second one could not save its part of the first state, hundreds of iterations later."""
+    for machine in ('machine0', 'machine1'):
+        (tmp_path / machine).mkdir()
+        make_project(tmp_path / machine)
+    (tmp_path / 'train.py').write_text(SEPARATED.format(root=str(ROOT)))
+    train = ['train.py', '-opt', 'demo_exp1.yml', '--launcher', 'pytorch', '--force_yml', 'queue_size=4']
+    done = call([*TORCHRUN, *train], tmp_path)
+    assert done.returncode != 0
+    states = tmp_path / 'machine1' / 'experiments' / 'demo_exp1' / 'training_states'
+    expected = f'{states}: a folder expected that all processes share (path.root), rank 1 sees another'
+    assert f'error: {expected}' in done.stderr
+    assert 'Traceback' not in done.stderr.partition('error: ')[0]

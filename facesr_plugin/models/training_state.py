@@ -4,6 +4,7 @@
 distributed run every process has streams and a pool of its own; those of rank R > 0 are in `ITER.rankR`.
 """
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,32 @@ from basicsr.utils import check_resume, get_root_logger
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.models import checkpoint
-from facesr_plugin.models.processes import wait_for_all
+from facesr_plugin.models.processes import same_everywhere, wait_for_all
 
 if TYPE_CHECKING:
     from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
 
 ENTRIES = ('iter', 'epoch', 'optimizers', 'schedulers')
+VISIBLE_AFTER = 60.0  # seconds in which another machine's file system shows a new folder
+
+
+def check_shared(opt: dict[str, Any], start_iter: int) -> None:
+    """Check that this process shares the folder of states with rank 0, which has made it; every process must call this.
+
+    Args:
+        opt: Options of the run.
+        start_iter: Where this process goes on.
+
+    Raises:
+        UserError: It does not see the folder, or other states in it.
+    """
+    folder, rank = Path(opt['path']['training_states']), opt['rank']
+    is_same = same_everywhere(start_iter) == start_iter
+    deadline = time.monotonic() + VISIBLE_AFTER
+    while not folder.is_dir() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if not (is_same and folder.is_dir()):
+        raise UserError(f'{folder}: a folder expected that all processes share (path.root), rank {rank} sees another')
 
 
 def save(model: 'AlphaRealESRNetModel', epoch: int, current_iter: int) -> None:
