@@ -12,7 +12,6 @@ from degrade import Degradation
 
 from facesr_plugin.degradations import DegradationRanges, KernelRanges
 from facesr_plugin.inference import load_network, pick_device
-from facesr_plugin.models.execution import Execution
 from facesr_plugin.models.validation import BASELINES, STANDARD_METRICS, enlarge, evaluate
 
 
@@ -22,7 +21,7 @@ def score_clean(folder: Path, opt: dict[str, Any], before_each: Callable[[], Non
 
     Args:
         folder: The experiment's.
-        opt: Options of the run. The network runs in their precision, its moving average where one is kept.
+        opt: Options of the run. Its moving average is scored where one is kept, in fp32 as in validation.
         before_each: Called before each picture; it may raise to end this.
 
     Returns:
@@ -34,9 +33,7 @@ def score_clean(folder: Path, opt: dict[str, Any], before_each: Callable[[], Non
     device, scale = pick_device('auto'), opt.get('scale', 4)
     key = 'params_ema' if opt['train'].get('ema_decay') else 'params'
     net = load_network(folder / 'models' / 'net_g_latest.pth', key)
-    execution = Execution.from_options({**opt['train'], 'compile': False}, device)
-    execution.prepare(net.to(device))
-    networks = {'network': partial(execution.run, net)}
+    networks = {'network': net.to(device)}
     networks |= {mode: partial(enlarge, scale=scale, mode=mode) for mode in BASELINES}
     pairs = _pairs(Images(Path(opt['datasets']['val']['dataroot_gt']).expanduser()), scale, before_each)
     scores = evaluate(networks, pairs, scale, {'psnr': STANDARD_METRICS['psnr']}, device)
