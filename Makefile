@@ -34,10 +34,10 @@ $(READY): setup.py
 env: $(READY)
 
 test: lint
-	$(BIN)/python -m pytest -m 'not gpu and not slow' $(PYTEST)
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m 'not gpu and not slow' $(PYTEST)
 
 test-all: lint browser
-	$(BIN)/python -m pytest -m 'not gpu' $(PYTEST)
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m 'not gpu' $(PYTEST)
 
 # The report is tested in a browser: one that is there, else Debian's.
 AS_ROOT = $$([ "$$(id -u)" = 0 ] || echo sudo -n)

@@ -29,13 +29,15 @@ setup(
     install_requires=[
         'basicsr==1.4.2',
         'realesrgan==0.3.0',
-        'torch>=2.4',
-        'torchvision>=0.19',
+        'torch>=2.5',
+        'torchvision>=0.20',
         'numpy',
+        'scipy',
         'opencv-python',
         'lmdb',
         'Pillow>=10.1',
         'pydantic>=2',
+        'annotated-types',
         'PyYAML',
         'tqdm',
         'matplotlib',
@@ -49,8 +51,8 @@ setup(
             'playwright',  # drives a browser that is there; its own are not downloaded
             'facesr-plugin[export,report,spandrel]',
         ],
-        'report': ['plotly>=6', 'jinja2'],
-        'export': ['torch>=2.7', 'onnx', 'onnxruntime', 'onnxscript', 'safetensors'],
+        'report': ['plotly>=6', 'jinja2', 'markupsafe'],
+        'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
         'spandrel': ['spandrel>=0.4'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],

@@ -10,7 +10,10 @@
 - `option_types.py`, `option_check.py`, `options.py`: what may stand in an option file, and how it is read.
 - `train.py`, `test.py`, `upscale_command.py`: entry points, installed as `facesr-train`, `-test` and `-upscale`.
 - `inference.py`, `api.py`: a trained network on pictures; `upscale`. `weights/`: the one that comes with the plugin.
+- `images.py`, `pictures.py`: image files as RGB, and with all they hold.
 - `spandrel.py`: importing it lets programs built on spandrel load these networks.
+- `strict.py`, `state_check.py`, `run_lock.py`: typed option blocks, whether a state fits a file, one training a folder.
+- `errors.py`, `compat.py`: what is told in one line; what BasicSR 1.4.2 needs to be imported today.
 """
 
 from facesr_plugin import compat

@@ -4,6 +4,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+import torch
+
 
 class UserError(ValueError):
     """Wrong input, exit status 2: which file or option key, what was expected and what came.
@@ -21,6 +23,11 @@ class RunError(RuntimeError):
     """A run that cannot go on though its input was right, exit status 1: a full disk, a loss that is not finite."""
 
     status = 1
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that memory ran out; PyTorch has no type of its own for that on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -1,4 +1,4 @@
-"""Image files: find, read, write. In memory an image is uint8 RGB, shape (H, W, 3); cv2's BGR stays in this file."""
+"""Image files: find, read, write. In memory an image is uint8 RGB, shape (H, W, 3); `pictures.py` keeps the rest."""
 
 from pathlib import Path
 
@@ -31,32 +31,61 @@ def list_images(folder: str | Path) -> list[Path]:
     return files
 
 
-def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
-    """Decode an image file's bytes to uint8 RGB, shape (H, W, 3); grey is repeated, alpha dropped, 16 bit reduced.
+def read_file(path: str | Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        UserError: It is missing or not readable.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error
+
+
+def decode(data: bytes | memoryview, flags: int, name: str | Path) -> np.ndarray:
+    """Decode an image file's bytes.
 
     Args:
-        data: The encoded file, as bytes or a uint8 vector.
+        data: The encoded file.
+        flags: cv2's, e.g. `cv2.IMREAD_COLOR`.
         name: What an error calls it.
+
+    Returns:
+        As cv2 does: grey (H, W), BGR (H, W, 3) or BGRA (H, W, 4).
 
     Raises:
         UserError: The bytes are not an image that OpenCV reads.
     """
     buffer = np.frombuffer(data, np.uint8)
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size and not _is_cut_short(data) else None
+        image = cv2.imdecode(buffer, flags) if buffer.size and not _is_cut_short(data) else None
     except cv2.error as error:  # e.g. a header that claims more pixels than OpenCV allows
         raise UserError(f'{name}: cannot be read as an image ({error.err})') from error
     if image is None:
         raise UserError(f'{name}: cannot be read as an image (empty, damaged or another file type)')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
-def _is_cut_short(data: bytes | np.ndarray) -> bool:
+def _is_cut_short(data: bytes | memoryview) -> bool:
     """Return whether a JPEG's last scan does not end; OpenCV 4 fills the rest of such an image with grey."""
     if bytes(data[:3]) != b'\xff\xd8\xff':
         return False
     data = bytes(data)
     return data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')
+
+
+def decode_image(data: bytes | memoryview, name: str | Path) -> np.ndarray:
+    """Decode an image file's bytes to uint8 RGB, shape (H, W, 3); grey is repeated, alpha dropped, 16 bit reduced.
+
+    Args:
+        data: The encoded file.
+        name: What an error calls it.
+
+    Raises:
+        UserError: The bytes are not an image that OpenCV reads.
+    """
+    return cv2.cvtColor(decode(data, cv2.IMREAD_COLOR, name), cv2.COLOR_BGR2RGB)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -65,11 +94,28 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         UserError: The file is missing, not readable or not an image.
     """
+    return decode_image(read_file(path), path)
+
+
+def encode(image: np.ndarray, path: Path, params: tuple[int, ...] = ()) -> bytes:
+    """Encode an image as the suffix of its path says.
+
+    Args:
+        image: As cv2 takes it: grey (H, W), BGR (H, W, 3) or BGRA (H, W, 4).
+        path: What an error calls it; nothing is written.
+        params: cv2's encoder flags, e.g. `(cv2.IMWRITE_JPEG_QUALITY, 95)`.
+
+    Raises:
+        UserError: The file type cannot hold an image of this size.
+    """
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from error
-    return decode_image(data, path)
+        encoded, data = cv2.imencode(path.suffix, image, params)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        height, width = image.shape[:2]
+        raise UserError(f'{path}: another file type expected, {path.suffix[1:]} cannot hold {width}x{height} px')
+    return data.tobytes()
 
 
 def write_image(path: str | Path, image: np.ndarray, params: tuple[int, ...] = ()) -> None:
@@ -81,7 +127,7 @@ def write_image(path: str | Path, image: np.ndarray, params: tuple[int, ...] = (
         params: cv2's encoder flags, e.g. `(cv2.IMWRITE_JPEG_QUALITY, 95)`.
 
     Raises:
-        UserError: The suffix is no image type, or the file cannot be written.
+        UserError: The suffix is no image type or one that cannot hold this size, or the file cannot be written.
         ValueError: The array has another type or shape.
     """
     path = Path(path)
@@ -90,7 +136,7 @@ def write_image(path: str | Path, image: np.ndarray, params: tuple[int, ...] = (
     if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)):
         raise ValueError(f'uint8 (H, W) or (H, W, 3) expected, got {image.dtype} {image.shape}')
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    _, data = cv2.imencode(path.suffix, bgr, list(params))
+    data = encode(bgr, path, params)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

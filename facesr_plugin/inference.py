@@ -213,4 +213,6 @@ def _to_unit(image: torch.Tensor) -> torch.Tensor:
 def _from_unit(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Convert floats to `dtype`, clipped to [0, 1], whole numbers rounded."""
     image = image.clamp(0, 1)
+    if image.device.type == 'mps':  # it lacks float64 and uint16
+        image = image.cpu()
     return (image if dtype.is_floating_point else (image * torch.iinfo(dtype).max).round_()).to(dtype)

@@ -53,6 +53,7 @@ class _Check:
         for phase, block in self.datasets.items():
             if self._are_right(f'datasets.{phase}'):
                 self._check_dataset(phase, block)
+        self._check_set_names()
         if self._are_right('network_g') and isinstance(opt.get('network_g'), dict):
             self._check_network(opt['network_g'])
         for name, block in _mapping(_mapping(opt.get('val')).get('metrics')).items():
@@ -122,6 +123,14 @@ class _Check:
             if block.get('persistent_workers') and not block.get('num_worker_per_gpu'):
                 self.problems.append(f'{where}.persistent_workers: needs num_worker_per_gpu of at least 1, got 0')
 
+    def _check_set_names(self) -> None:
+        """Check that validation or test sets have names of their own: scores and results are told apart by them."""
+        first: dict[str, str] = {}
+        for phase, block in self.datasets.items():
+            name = _mapping(block).get('name')
+            if phase != 'train' and isinstance(name, str) and first.setdefault(name, phase) != phase:
+                self.problems.append(f'datasets.{phase}.name: another name expected than that of {first[name]}: {name}')
+
     def _check_paths(self, where: str, block: dict[str, Any]) -> None:
         """Check that the files and folders of a data set exist and look like what `io_backend` says."""
         backend = _mapping(block.get('io_backend')).get('type')
@@ -181,7 +190,10 @@ class _Check:
         if self.run is None or not self._are_right('num_gpu', 'logger'):
             return
         found = torch.cuda.device_count()
-        if self.run.num_gpu != 'auto' and self.run.num_gpu > found:
+        if self.run.num_gpu not in ('auto', 0, 1):
+            expected = '0, 1 or auto expected, for each process (torchrun starts one a GPU)'
+            self.problems.append(f'num_gpu: {expected}, got {self.run.num_gpu}')
+        elif self.run.num_gpu != 'auto' and self.run.num_gpu > found:
             self.problems.append(f'num_gpu: at most {found} expected, the CUDA devices here, got {self.run.num_gpu}')
         wandb = self.run.logger and self.run.logger.wandb
         if wandb and wandb.project is not None:

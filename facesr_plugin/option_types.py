@@ -9,6 +9,7 @@ from pydantic_core import CoreSchema
 
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions, IoBackend
 from facesr_plugin.degradations import DegradationRanges
+from facesr_plugin.losses.regularized_l1_loss import CleanMode, Forward
 from facesr_plugin.strict import Count, PositiveCount, Probability, StrictBlock
 
 PositiveNumber = Annotated[float, Field(gt=0)]
@@ -118,8 +119,8 @@ class PixelLossOptions(StrictBlock):
     loss_weight: PositiveNumber = Field(1.0, description='factor of the loss')
     reduction: Literal['mean', 'sum'] = Field('mean', description='BasicSR losses: over all elements')
     eps: PositiveNumber = Field(1e-12, description='CharbonnierLoss: curvature near zero')
-    forward: Literal['concat', 'sequential', 'sampled'] = Field('concat', description='how both branches run')
-    clean_mode: Literal['bicubic', 'bilinear', 'area'] = Field('bicubic', description='how R resizes')
+    forward: Forward = Field('concat', description='how both branches run')
+    clean_mode: CleanMode = Field('bicubic', description='how R resizes')
 
     @model_validator(mode='after')
     def _check(self) -> 'PixelLossOptions':
@@ -136,7 +137,7 @@ class TrainOptions(StrictBlock):
     total_iter: PositiveCount = Field(description='iterations of the run')
     warmup_iter: Annotated[int, Field(ge=-1)] = Field(-1, description='iterations of linear warm-up; -1: none')
     precision: Literal['fp32', 'bf16', 'fp16'] | None = Field(
-        None, description='of the network; default: bf16 where the device computes it natively, else fp32'
+        None, description='of the network; default: bf16 where the device computes it natively, else fp32 (CUDA: TF32)'
     )
     channels_last: bool = Field(True, description='memory layout of the network')
     compile: bool = Field(False, description='torch.compile the network')
@@ -239,7 +240,10 @@ class RunOptions(DegradationRanges):
     name: Annotated[str, AfterValidator(_folder_name)] = Field(description='name of the run and of its folder')
     model_type: str = Field(description='AlphaRealESRNetModel to train; SRModel to test')
     scale: PositiveCount = Field(4, description='HR size / LR size')
-    num_gpu: Count | Literal['auto'] = Field('auto', description='0: CPU; auto: all that are visible, else CPU')
+    num_gpu: Count | Literal['auto'] = Field(
+        'auto',
+        description='of each process; 0: CPU; auto: 1, without a GPU 0; several GPUs: one process each, by torchrun',
+    )
     manual_seed: Count | None = Field(None, description='seed of all randomness; none: a random one')
     gt_usm: bool = Field(False, description='sharpen the HR targets')
     gt_size: PositiveCount | None = Field(None, description='crop pairs to this HR size after the degradation')
@@ -250,5 +254,5 @@ class RunOptions(DegradationRanges):
     train: TrainOptions | None = None
     val: ValOptions | None = None
     logger: LoggerOptions | None = None
-    dist_params: dict[str, Any] | None = None
+    dist_params: dict[str, Any] | None = Field(None, description='as in files of BasicSR; not used, torchrun says it')
     find_unused_parameters: bool = False

@@ -19,7 +19,7 @@ from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.models.processes import same_everywhere
+from facesr_plugin.models.processes import join, same_everywhere
 from facesr_plugin.option_check import check
 from facesr_plugin.state_check import check_newest
 
@@ -93,6 +93,21 @@ def find_option_file(path: str | Path) -> Path:
     raise UserError(f'{path}: no such file, and none of those that come with the plugin: {", ".join(shipped)}')
 
 
+def set_option(opt: dict[str, Any], keys: list[str], value: Any, where: str) -> None:
+    """Set the option at a path of keys; the block it belongs to must be there.
+
+    Raises:
+        UserError: It is not; the line begins with `where`.
+    """
+    *parents, last = keys
+    block: Any = opt
+    for parent in parents:
+        block = block.get(parent) if isinstance(block, dict) else None
+    if not isinstance(block, dict):
+        raise UserError(f'{where}: no block {".".join(parents)} in the option file')
+    block[last] = value
+
+
 def override(opt: dict[str, Any], entry: str) -> None:
     """Set a key of a block that the file has, from `a:b:c=value`, the value read as YAML.
 
@@ -106,18 +121,13 @@ def override(opt: dict[str, Any], entry: str) -> None:
         {'train': {'total_iter': 20}}
     """
     path, separator, text = entry.partition('=')
-    *parents, last = (part.strip() for part in path.split(':'))
     if not separator:
         raise UserError(f'--force_yml {entry}: KEY:SUBKEY=VALUE expected')
-    block: Any = opt
-    for part in parents:
-        block = block.get(part) if isinstance(block, dict) else None
-    if not isinstance(block, dict):
-        raise UserError(f'--force_yml {path}: no block {":".join(parents)} in the option file')
     try:
-        block[last] = yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f'--force_yml {entry}: the value is not valid YAML') from error
+    set_option(opt, [key.strip() for key in path.split(':')], value, f'--force_yml {path}')
 
 
 def build_parser(is_train: bool) -> argparse.ArgumentParser:
@@ -169,9 +179,11 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         print(f'{args.opt}: the file and all it names are fine')
         sys.exit(0)
 
+    if opt.get('num_gpu', 'auto') == 'auto':
+        opt['num_gpu'] = min(1, torch.cuda.device_count())
     opt['dist'] = args.launcher != 'none'
     if opt['dist']:
-        _init_process_group()
+        join(uses_cuda=opt['num_gpu'] > 0)
     opt['rank'], opt['world_size'] = get_dist_info()
     args.is_seed_free = opt.get('manual_seed') is None
     if args.is_seed_free:
@@ -182,19 +194,20 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     opt.setdefault('scale', 4)
     if args.debug and opt['name'] != root.name:
         opt['name'] = root.name
-        opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8}
+        if is_train:
+            opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8}
         if opt.get('val'):
             opt['val']['val_freq'] = 8
-    if opt.get('num_gpu', 'auto') == 'auto':
-        opt['num_gpu'] = torch.cuda.device_count()
     for phase, block in opt['datasets'].items():
         block['phase'] = phase.split('_')[0]
         block['scale'] = opt['scale']
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
             if block.get(key):
                 block[key] = str(Path(block[key]).expanduser())
-        if block.get('prefetch_mode') == 'cuda' and opt['num_gpu'] == 0:
-            print(f'datasets.{phase}.prefetch_mode: cuda needs a CUDA device, none is used here; going on without')
+        mode = block.get('prefetch_mode')
+        if mode == 'cpu' or (mode == 'cuda' and opt['num_gpu'] == 0):
+            why = {'cpu': 'is not used', 'cuda': 'needs a CUDA device, none is used here'}[mode]
+            print(f'datasets.{phase}.prefetch_mode: {mode} {why}; going on without')
             block['prefetch_mode'] = None
 
     if opt.get('val'):
@@ -235,12 +248,3 @@ def _check_writable(folder: Path) -> None:
     effective = {'effective_ids': True} if os.access in os.supports_effective_ids else {}
     if not os.access(there, os.W_OK | os.X_OK, **effective):
         raise UserError(f'{there}: no permission to write there, for {folder}')
-
-
-def _init_process_group() -> None:
-    """Join the processes that torchrun started: nccl on CUDA devices, gloo on CPUs."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
-        torch.distributed.init_process_group('nccl')
-    else:
-        torch.distributed.init_process_group('gloo')

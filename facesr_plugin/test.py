@@ -17,6 +17,7 @@ import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and regi
 from basicsr import test as pipeline
 
 from facesr_plugin.errors import run_command
+from facesr_plugin.models.processes import leave
 from facesr_plugin.options import parse_options
 
 
@@ -32,7 +33,10 @@ def main() -> None:
         return opt, args
 
     pipeline.parse_options = parse
-    pipeline.test_pipeline(str(Path.cwd()))
+    try:
+        pipeline.test_pipeline(str(Path.cwd()))
+    finally:
+        leave()
 
 
 def command() -> None:

@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -28,13 +30,17 @@ from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 from facesr_plugin import run_lock
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
-from facesr_plugin.errors import RunError, UserError, run_command
+from facesr_plugin.errors import RunError, UserError, is_out_of_memory, run_command
 from facesr_plugin.models import training_state
-from facesr_plugin.models.processes import is_distributed, sum_over_processes
+from facesr_plugin.models.processes import is_distributed, leave, sum_over_processes
 from facesr_plugin.options import parse_options
 from facesr_plugin.state_check import check_state, described
 
 CHECK_SIGNALS_EVERY = 10  # iterations, in a distributed run, whose processes must agree to stop
+OUT_OF_MEMORY = (
+    'train.precision: bf16, train.pixel_opt.forward: sampled or sequential, or a smaller batch_size_per_gpu with'
+    ' train.accumulate needs less'
+)
 
 
 class Stopped(Exception):  # noqa: N818  (not an error)
@@ -61,6 +67,7 @@ class TrainingRun:
         self.tb_logger: Any = None
         self.sampler: EpochSampler | None = None
         self.start_iter = 0
+        self.is_between = False  # iterations: the next one's batch is being drawn
         self.signal = 0
 
     def install(self) -> None:
@@ -116,8 +123,6 @@ class TrainingRun:
     def make_sampler(self, dataset: Any, num_replicas: int, rank: int, ratio: int) -> EpochSampler:
         """Sample in an order that depends on the seed, from where a resumed run goes on."""
         batch = self.opt['datasets']['train']['batch_size_per_gpu']
-        if not self.opt['dist']:
-            batch *= max(1, self.opt['num_gpu'])
         options = {'seed': self.opt['manual_seed'], 'batch_size': batch, 'start_iter': self.start_iter}
         self.sampler = EpochSampler(dataset, num_replicas, rank, ratio, **options)
         return self.sampler
@@ -136,14 +141,18 @@ class TrainingRun:
         return message_logger
 
     def make_prefetcher(self, kind: type[Prefetcher], loader: Any, opt: dict[str, Any] | None = None) -> Prefetcher:
-        """Draw batches; before each, that is between iterations, see whether to stop and tell the model the epoch."""
+        """Draw batches between iterations; before each, see whether to stop, and after it tell the model the epoch."""
         del opt  # only stock's CUDAPrefetcher needs it
 
-        def before_next() -> None:
+        @contextmanager
+        def between() -> Iterator[None]:
             self.stop_if_asked()
+            self.is_between = True
+            yield
+            self.is_between = False
             self.model.epoch = self.sampler.epoch + 1
 
-        return kind(loader, before_next)
+        return kind(loader, between)
 
     # ------------------------------------------------------------------- stopping
     def take_signal(self, number: int, frame: Any) -> None:
@@ -162,7 +171,7 @@ class TrainingRun:
         if is_distributed():
             if self.model.current_iter % CHECK_SIGNALS_EVERY:
                 return
-            asked = sum_over_processes(torch.tensor(float(number > 0), device=self.model.device))
+            asked = sum_over_processes(torch.tensor(float(number > 0)), self.model.device)
             number = number or (signal.SIGTERM if asked else 0)
         if number:
             self.save()
@@ -191,13 +200,14 @@ def main() -> int | None:
         return stop.status
     except RunError:
         raise
-    except Exception:
-        if run.model and all(p.isfinite().all() for p in run.model.net_g.parameters()):
+    except Exception as error:
+        if run.is_between and not is_distributed():  # alone, one process cannot save
             run.save()
+        if is_out_of_memory(error):
+            raise RunError(f'out of memory; {OUT_OF_MEMORY}') from error
         raise
     finally:
-        if is_distributed():
-            torch.distributed.destroy_process_group()
+        leave()
     return None
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.option_check import check
-from facesr_plugin.options import load_yaml
+from facesr_plugin.options import load_yaml, set_option
 from facesr_plugin.strict import Count, StrictBlock, did_you_mean
 
 
@@ -128,18 +128,7 @@ def differences(first: Any, second: Any, path: str = '') -> list[str]:
 def _make_run(protocol: ProtocolOptions, name: str, cell: CellOptions, seed: int) -> Run:
     opt = load_yaml(cell.option_file)
     for key, value in {**protocol.set, **cell.set}.items():
-        _put(opt, key, value, f'cells.{name}: {cell.option_file}')
+        set_option(opt, key.split('.'), value, f'cells.{name}: {cell.option_file}: {key}')
     run_name = f'{protocol.name}_{name}_seed{seed}'
     opt |= {'name': run_name, 'manual_seed': seed}
     return Run(run_name, name, cell.option_file, cell.set, json.loads(json.dumps(opt)))
-
-
-def _put(opt: dict[str, Any], path: str, value: Any, where: str) -> None:
-    """Set the option at a path; its block must be there."""
-    *parents, last = path.split('.')
-    block: Any = opt
-    for part in parents:
-        block = block.get(part) if isinstance(block, dict) else None
-    if not isinstance(block, dict):
-        raise UserError(f'{where}: no block {".".join(parents)!r} to set {path!r} in')
-    block[last] = value

@@ -33,7 +33,7 @@ def apply_fix(package: Path) -> bool:
     """Apply the fix to `package`, the folder of BasicSR; return whether it was needed.
 
     Raises:
-        UserError: The file has neither the broken nor the fixed line, so it is not BasicSR 1.4.2, or cannot be written.
+        UserError: The file has neither the broken nor the fixed line, so it is not BasicSR 1.4.2.
     """
     path = package / 'data' / 'degradations.py'
     text = path.read_text(encoding='utf-8')
@@ -41,10 +41,7 @@ def apply_fix(package: Path) -> bool:
         return False
     if BROKEN not in text:
         raise UserError(f'{path}: BasicSR 1.4.2 expected, this file lacks its import of rgb_to_grayscale')
-    try:
-        path.write_text(text.replace(BROKEN, FIXED), encoding='utf-8')
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from error
+    path.write_text(text.replace(BROKEN, FIXED), encoding='utf-8')
     return True
 
 
@@ -70,9 +67,12 @@ def main(argv: list[str] | None = None) -> None:
     """Fix and link."""
     build_parser().parse_args(argv)
     package = installed_basicsr()
-    if apply_fix(package):
-        print(f'{package}: applied its upstream fix for torchvision >= 0.17')
-    link(package, Path('basicsr'))
+    try:
+        if apply_fix(package):
+            print(f'{package}: applied its upstream fix for torchvision >= 0.17')
+        link(package, Path('basicsr'))
+    except OSError as error:
+        raise UserError(f'{error.filename}: {error.strerror}') from error
     print(f'basicsr -> {package}')
 
 

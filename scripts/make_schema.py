@@ -13,7 +13,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable)
-from facesr_plugin.errors import run_command
+from facesr_plugin.errors import UserError, run_command
 from facesr_plugin.option_types import RunOptions
 
 SCHEMA = Path(__file__).resolve().parents[1] / 'options' / 'schema.json'
@@ -45,7 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Write it."""
     args = build_parser().parse_args(argv)
-    args.output.write_text(make_schema(), encoding='utf-8')
+    try:
+        args.output.write_text(make_schema(), encoding='utf-8')
+    except OSError as error:
+        raise UserError(f'{args.output}: {error.strerror}') from error
     print(args.output)
 
 

@@ -84,8 +84,9 @@ class Trainer:
         """Return whether there is nothing to add to the record of a run: it has its score, or its weights are gone."""
         record = read_record(self.record_path(run))
         folder = _folder(run)
-        weights = folder / 'models' / 'net_g_latest.pth'
-        return 'clean' in record or not (weights.exists() and read_history(folder / 'history.csv') == record['history'])
+        weights, history = folder / 'models' / 'net_g_latest.pth', folder / 'history.csv'
+        is_there = weights.exists() and history.exists() and read_history(history) == record['history']
+        return 'clean' in record or not is_there
 
     def complete(self, run: Run) -> str | None:
         """Do what is missing of a run.
@@ -165,10 +166,10 @@ class Trainer:
             'option_file': run.option_file,
             'changes': run.changes,
             'commit': self.commit,
-            'hardware': torch.cuda.get_device_name() if _gpus(run.opt) else cpu_name(),
+            'hardware': torch.cuda.get_device_name() if _uses_gpu(run.opt) else cpu_name(),
             'threads': self.threads,
             'torch': torch.__version__,
-            'images': run.opt['train']['total_iter'] * batch * max(1, _gpus(run.opt)),
+            'images': run.opt['train']['total_iter'] * batch,
             'seconds': sum(part['seconds'] for part in times) if known else None,
             'cpu_seconds': sum(part['cpu_seconds'] for part in times) if known else None,
             'history': read_history(folder / 'history.csv'),
@@ -186,9 +187,8 @@ def _ask_to_stop(process: int) -> None:
         os.kill(process, signal.SIGTERM)
 
 
-def _gpus(opt: dict[str, Any]) -> int:
-    wanted = opt.get('num_gpu', 'auto')
-    return torch.cuda.device_count() if wanted == 'auto' else wanted
+def _uses_gpu(opt: dict[str, Any]) -> bool:
+    return torch.cuda.is_available() and opt.get('num_gpu') != 0
 
 
 def _newest_state(folder: Path) -> int:
@@ -197,9 +197,16 @@ def _newest_state(folder: Path) -> int:
 
 
 def _read_times(folder: Path) -> list[dict[str, float]]:
-    """Return what is known of the parts in which a run was trained."""
+    """Return what is known of the parts in which a run was trained.
+
+    Raises:
+        UserError: The file of them is damaged.
+    """
     path = folder / 'times.json'
-    return json.loads(path.read_text()) if path.exists() else []
+    try:
+        return json.loads(path.read_text()) if path.exists() else []
+    except ValueError as error:
+        raise UserError(f'{path}: damaged; remove it, and the time of this run is not known') from error
 
 
 def _was_stopped(folder: Path) -> bool:

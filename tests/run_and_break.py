@@ -3,7 +3,7 @@
     python run_and_break.py POINT COUNT SIGNAL -opt ...
 
 At the COUNT-th time that POINT is reached the process sends itself SIGNAL; a negative one goes to its whole group, the
-loader's processes included, as Ctrl-C in a terminal does.
+loader's processes included, as Ctrl-C in a terminal does. At 0 memory runs out.
 """
 
 import os
@@ -28,6 +28,8 @@ def reach(name: str) -> None:
     if name == point:
         reached += 1
         if reached == count:
+            if number == 0:
+                raise MemoryError
             os.kill(os.getpid(), number) if number > 0 else os.killpg(0, -number)
 
 

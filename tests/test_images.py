@@ -43,6 +43,13 @@ def test_non_ascii_names(tmp_path):
     assert np.array_equal(read_image(path), RED)
 
 
+@pytest.mark.parametrize('name', ['a.webp', 'a.jpg'])
+def test_too_large_for_the_file_type(tmp_path, name):
+    with pytest.raises(UserError, match=rf'{name}: another file type expected, {name[2:]} cannot hold 70000x1 px$'):
+        write_image(tmp_path / name, np.zeros((1, 70_000, 3), np.uint8))
+    assert not (tmp_path / name).exists()
+
+
 @pytest.mark.parametrize('content', [b'', b'text, no picture', b'\x89PNG\r\n\x1a\n'])
 def test_no_image(tmp_path, content):
     path = tmp_path / 'a.png'

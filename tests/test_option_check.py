@@ -441,6 +441,15 @@ def test_state_of_stock(opt):
     ]
 
 
+def test_sets_of_one_name(opt):
+    """The second one would never be validated."""
+    opt['datasets']['val_2'] = dict(opt['datasets']['val'])
+    name = opt['datasets']['val']['name']
+    assert problems(opt) == [f'datasets.val_2.name: another name expected than that of val: {name}']
+    put(opt, 'datasets.val_2.name', 'second')
+    check(opt, True)
+
+
 def test_states_in_the_check_of_a_file(opt, data):
     path = data / '2.state'
     put(opt, 'path.resume_state', str(path))

@@ -13,6 +13,7 @@ from basicsr.archs import build_network
 from facesr_plugin.data.image_lmdb import image_keys, write_lmdbs
 from facesr_plugin.errors import UserError
 from facesr_plugin.images import read_image, write_image
+from facesr_plugin.models import processes
 from facesr_plugin.options import build_parser, check, load_yaml, override, parse_options
 
 Options = dict[str, Any]
@@ -266,7 +267,7 @@ def test_other_registered_network(opt):
         ('gt_size', 30, 'gt_size: a multiple of the scale 4 expected, got 30'),
         ('gt_size', 128, 'gt_size: at most datasets.train.gt_size = 80 expected, got 128'),
         ('queue_size', 1, 'queue_size: 0 or at least the batch size 2 expected, got 1'),
-        ('num_gpu', 99, f'num_gpu: at most {torch.cuda.device_count()} expected, the CUDA devices here, got 99'),
+        ('num_gpu', 2, 'num_gpu: 0, 1 or auto expected, for each process (torchrun starts one a GPU), got 2'),
     ],
 )
 def test_sizes_that_do_not_go_together(opt, path, value, expected):
@@ -456,7 +457,7 @@ def test_override(opt, entry, path, value):
 
 
 @pytest.mark.parametrize(
-    ('key', 'block'), [('trains:total_iter', 'trains'), ('train:total_iter:deeper', 'train:total_iter'), (':a', '')]
+    ('key', 'block'), [('trains:total_iter', 'trains'), ('train:total_iter:deeper', 'train.total_iter'), (':a', '')]
 )
 def test_override_makes_no_block(opt, key, block):
     before = copy.deepcopy(opt)
@@ -556,6 +557,29 @@ def test_parse_options_checks(opt, parse):
         parse(opt, '--force_yml', 'train:epochs=3')
 
 
+def test_one_gpu_a_process(opt, parse, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
+    put(opt, 'num_gpu', 'auto')
+    assert parse(opt)['num_gpu'] == 1
+
+
+def test_processes_that_cannot_join(opt, parse, monkeypatch):
+    for name in processes.SET_BY_TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('RANK', '0')
+    expected = (
+        r'^--launcher pytorch: a start by torchrun expected, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set$'
+    )
+    with pytest.raises(UserError, match=expected):
+        parse(opt, '--launcher', 'pytorch')
+    for name in processes.SET_BY_TORCHRUN:
+        monkeypatch.setenv(name, '1')
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    expected = r'^torchrun --nproc_per_node: at most 1 expected, the CUDA devices of this machine$'
+    with pytest.raises(UserError, match=expected):
+        processes.join(uses_cuda=True)
+
+
 def test_debug(opt, parse):
     parsed = parse(opt, '--debug')
     assert parsed['name'] == 'debug_run'
@@ -568,6 +592,18 @@ def test_prefetch_without_cuda(opt, parse, capsys):
     assert parse(opt)['datasets']['train']['prefetch_mode'] is None
     message = 'datasets.train.prefetch_mode: cuda needs a CUDA device, none is used here; going on without\n'
     assert capsys.readouterr().out == message
+
+
+def test_prefetch_by_a_thread_is_not_used(opt, parse, capsys):
+    """BasicSR's waits for ever once the loader has failed."""
+    put(opt, 'datasets.train.prefetch_mode', 'cpu')
+    assert parse(opt)['datasets']['train']['prefetch_mode'] is None
+    message = 'datasets.train.prefetch_mode: cpu is not used; going on without\n'
+    assert capsys.readouterr().out == message
+
+
+def test_debug_of_a_test(measuring, parse):
+    assert parse(measuring, '--debug', is_train=False)['name'] == 'debug_measure'
 
 
 @pytest.mark.parametrize('flag', ['--local_rank', '--local-rank'])

@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -23,9 +26,18 @@ def drain(prefetcher: Prefetcher) -> list[dict]:
     return batches
 
 
-def test_each_epoch_starts_the_loader_once_and_calls_back_before_each_batch():
+def counting(calls: list[int]):
+    @contextmanager
+    def between() -> Iterator[None]:
+        calls.append(1)
+        yield
+
+    return between
+
+
+def test_each_epoch_starts_the_loader_once_and_each_batch_is_drawn_in_between():
     loader, calls = Loader(), []
-    prefetcher = Prefetcher(loader, lambda: calls.append(1))
+    prefetcher = Prefetcher(loader, counting(calls))
     assert loader.started == 0
     for epoch in (1, 2):
         assert drain(prefetcher) == BATCHES
@@ -37,7 +49,7 @@ def test_each_epoch_starts_the_loader_once_and_calls_back_before_each_batch():
 @pytest.mark.gpu
 def test_cuda_prefetcher_gives_the_same_batches_on_the_device():
     calls = []
-    prefetcher = CudaPrefetcher(Loader(), lambda: calls.append(1))
+    prefetcher = CudaPrefetcher(Loader(), counting(calls))
     for _ in range(2):
         batches = drain(prefetcher)
         assert all(batch['gt'].is_cuda for batch in batches)

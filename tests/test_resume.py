@@ -12,6 +12,9 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import BREAK, ROOT, make_project, run
 
+from facesr_plugin.data.epoch_sampler import EpochSampler
+from facesr_plugin.images import list_images, read_image, write_image
+
 RUN = ['train:total_iter=12', 'train:scheduler:periods=[12]', 'logger:save_checkpoint_freq=2', 'val:val_freq=4']
 VARIANTS = {
     'concat, LMDB, 2 workers, EMA': ['train:ema_decay=0.9', 'datasets:train:num_worker_per_gpu=2'],
@@ -102,6 +105,40 @@ def test_signal_saves_and_the_run_goes_on_exactly(project, number, status):
     assert (project / 'experiments' / name / 'training_states' / '5.state').exists()
     assert start(project, name, []).returncode == 0
     assert_same_run(project, 'plain', name)
+
+
+def test_unreadable_image_saves_and_the_run_goes_on_exactly(project):
+    """One of the first epoch's last batch, after two iterations."""
+    for path in list_images(project / 'train'):
+        write_image(project / 'train_jpg' / f'{path.stem}.jpg', read_image(path))
+    folder = ['datasets:train:io_backend:type=disk', 'datasets:train:dataroot_gt=train_jpg']
+    options = [*folder, 'datasets:train:num_worker_per_gpu=1', 'logger:save_checkpoint_freq=12']
+    assert start(project, 'readable', options).returncode == 0
+    files = list_images(project / 'train_jpg')
+    seed = yaml.safe_load((project / 'demo_exp1.yml').read_text())['manual_seed']
+    last_batch = list(EpochSampler(files, 1, 0, seed=seed, batch_size=2))[-2:]
+    image = files[last_batch[0]]
+    content = image.read_bytes()
+    image.write_bytes(content[: len(content) // 2])  # before training headers alone are read
+    done = start(project, 'unreadable', options)
+    image.write_bytes(content)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f'error: train_jpg/{image.name}: cannot be read as an image')
+    assert 'Traceback' not in done.stderr
+    states = project / 'experiments' / 'unreadable' / 'training_states'
+    assert {path.name for path in states.iterdir()} == {'2.state'}
+    assert start(project, 'unreadable', options).returncode == 0
+    assert_same_run(project, 'readable', 'unreadable')
+
+
+def test_memory_that_runs_out_in_a_step(project):
+    """The step is not done, so nothing is saved as if it were."""
+    done = start(project, 'out_of_memory', ['logger:save_checkpoint_freq=3'], ('step', 5, 0))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith('error: out of memory; train.precision: bf16, ')
+    assert 'Traceback' not in done.stderr
+    states = project / 'experiments' / 'out_of_memory' / 'training_states'
+    assert {path.name for path in states.iterdir()} == {'3.state'}
 
 
 @pytest.mark.slow

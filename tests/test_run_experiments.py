@@ -99,7 +99,10 @@ def test_first_seeds_of_all_cells_come_first(inside):
         ({'cells': {}}, 'cells: expected at least 1 item, got {}'),
         ({'cells': {'a': None}}, 'cells.a: expected a dictionary of options, got None'),
         ({'sedes': [1]}, "sedes: unknown option, did you mean 'seeds'?"),
-        ({'set': {'trian.ema_decay': 0}}, "cells.both: demo_exp1.yml: no block 'trian' to set 'trian.ema_decay' in"),
+        (
+            {'set': {'trian.ema_decay': 0}},
+            'cells.both: demo_exp1.yml: trian.ema_decay: no block trian in the option file',
+        ),
         ({'cells': {'a': {'option_file': 'none.yml'}}}, 'none.yml: No such file or directory'),
         ({'cells': {'a': {}}}, 'cells.a.option_file: missing'),
     ],
@@ -317,6 +320,21 @@ def test_stopped_grid_goes_on(project, inside):
     assert len(parts) == 2
     assert parts[1]['from'] == parts[0]['to'] > 0
     assert record['history']['iter'] == [60, 120]
+
+
+def test_folder_without_history_or_with_damaged_times(project, table, inside):
+    """What is left of a run: weights alone are not scored, times that cannot be read are named."""
+    path = protocol(inside / 'left.yml', name='left', cells={'plain': {'option_file': 'demo_exp2.yml'}}, seeds=[0])
+    main([str(path), '-o', 'left'])
+    record, folder = inside / 'left' / 'records' / 'plain_seed0.json', inside / 'experiments' / 'left_plain_seed0'
+    record.write_text(json.dumps({key: value for key, value in read_record(record).items() if key != 'clean'}))
+    (folder / 'history.csv').unlink()
+    assert main([str(path), '-o', 'left']) is None
+    assert 'clean' not in read_record(record)
+    record.unlink()
+    (folder / 'times.json').write_text('[{')
+    with pytest.raises(UserError, match=r'^experiments/left_plain_seed0/times\.json: damaged; remove it'):
+        main([str(path), '-o', 'left'])
 
 
 def test_differences():

@@ -136,6 +136,21 @@ def test_guard_skips_exactly_the_bad_steps(fused, bad):
     assert results[0][2] == results[1][2] == 2
 
 
+def test_guard_goes_on_counting():
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer, scaler = torch.optim.Adam([weight], fused=True), torch.amp.GradScaler('cpu', enabled=False)
+    first, second = FiniteGuard(torch.device('cpu')), FiniteGuard(torch.device('cpu'))
+    for guard in [first] * (LIMIT - 1) + [second]:
+        guard.check(1)
+        if guard is second:
+            second.load_state_dict(first.state_dict())
+        weight.grad = torch.tensor([float('nan')])
+        guard.step(optimizer, scaler)
+    assert second.skipped == LIMIT
+    with pytest.raises(RunError, match='in 10 steps in a row'):
+        second.check(20)
+
+
 def test_guard_counts_in_a_row():
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.Adam([weight], fused=True)

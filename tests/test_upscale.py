@@ -26,7 +26,7 @@ from facesr_plugin.inference import (
     upscale_tensor,
 )
 from facesr_plugin.models import checkpoint
-from facesr_plugin.upscale_command import read_picture, write_picture
+from facesr_plugin.pictures import read_picture, write_picture
 
 
 def make_net(seed: int = 0, **options: int) -> FaceSRResNet:
@@ -458,7 +458,7 @@ def test_script(work):
 
 
 def test_too_large_for_the_format(work):
-    with pytest.raises(UserError, match=r'^a\.webp: webp cannot hold 20000x1 px; choose another --format$'):
+    with pytest.raises(UserError, match=r'^a\.webp: another file type expected, webp cannot hold 20000x1 px$'):
         write_picture(Path('a.webp'), np.zeros((1, 20000, 3), np.uint8), 95)
     assert not Path('a.webp').exists()
 

@@ -5,6 +5,7 @@ from basicsr.metrics import calculate_metric
 from torch import nn
 
 from facesr_plugin.errors import UserError
+from facesr_plugin.models import validation
 from facesr_plugin.models.validation import STANDARD_METRICS, Scores, enlarge, evaluate, evaluate_baselines, ssim
 
 CPU = torch.device('cpu')
@@ -70,6 +71,23 @@ def test_without_hr_nothing_is_measured():
     lone = pair()
     del lone['gt']
     assert evaluate({'params': nn.Upsample(scale_factor=4)}, [lone], 4, STANDARD_METRICS, CPU)['params'].metrics == {}
+
+
+@pytest.mark.parametrize('here', [0, 1])
+def test_shares_of_two_processes(monkeypatch, here):
+    """More processes than images: one of them has none, and still takes part in the sums."""
+    net, pairs = {'params': lambda lq: enlarge(lq, 4, 'bilinear') + 0.2}, [pair(0.4, 0.4)]
+    whole = evaluate(net, pairs, 4, STANDARD_METRICS, CPU)
+    baselines = evaluate_baselines(pairs, 4, STANDARD_METRICS['psnr'], CPU)
+    shares = (pairs, [])
+    sent = []
+    monkeypatch.setattr(validation, 'sum_over_processes', lambda values, device: sent.append(values) or values + 1)
+    evaluate(net, shares[1 - here], 4, STANDARD_METRICS, CPU)
+    evaluate_baselines(shares[1 - here], 4, STANDARD_METRICS['psnr'], CPU)
+    others = iter(sent)
+    monkeypatch.setattr(validation, 'sum_over_processes', lambda values, device: values + next(others))
+    assert evaluate(net, shares[here], 4, STANDARD_METRICS, CPU) == whole
+    assert evaluate_baselines(shares[here], 4, STANDARD_METRICS['psnr'], CPU) == baselines
 
 
 def test_sizes_that_do_not_match():

@@ -38,8 +38,10 @@ class FaceDegradationOptions(KernelRanges):
     batch_size_per_gpu: PositiveCount = Field(description='images an iteration and process')
     dataset_enlarge_ratio: PositiveCount = Field(1, description='passes over the set that count as one epoch')
     use_shuffle: bool = Field(True, description='kept for BasicSR files; the order is always shuffled')
-    prefetch_mode: Literal['cpu', 'cuda'] | None = Field(None, description='cuda: copy batches ahead of time')
-    num_prefetch_queue: PositiveCount = Field(1, description='batches ahead, for prefetch_mode cpu')
+    prefetch_mode: Literal['cpu', 'cuda'] | None = Field(
+        None, description='cuda: copy batches ahead of time; cpu: not used, the loader processes do that'
+    )
+    num_prefetch_queue: PositiveCount = Field(1, description='as in files of BasicSR; not used')
     pin_memory: bool = Field(False, description='needed by prefetch_mode cuda')
     persistent_workers: bool = Field(False, description='keep the loader processes between epochs')
 

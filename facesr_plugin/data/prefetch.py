@@ -1,6 +1,7 @@
 """The iterators that BasicSR's training loop pulls batches from."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,12 +14,14 @@ class Prefetcher:
 
     Args:
         loader: The training loader.
-        before_next: Called before each batch, that is when the iteration before it is done.
+        between: Makes the context in which each batch is drawn, when the iteration before it is done.
     """
 
-    def __init__(self, loader: Iterable[dict[str, Any]], before_next: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, loader: Iterable[dict[str, Any]], between: Callable[[], AbstractContextManager] = nullcontext
+    ) -> None:
         self.loader = loader
-        self.before_next = before_next
+        self.between = between
         self.batches: Iterator[dict[str, Any]] = iter(())
 
     def reset(self) -> None:
@@ -27,7 +30,10 @@ class Prefetcher:
 
     def next(self) -> dict[str, Any] | None:
         """Return the next batch, or None at the end of the epoch."""
-        self.before_next()
+        with self.between():
+            return self._draw()
+
+    def _draw(self) -> dict[str, Any] | None:
         return next(self.batches, None)
 
 
@@ -36,11 +42,13 @@ class CudaPrefetcher(Prefetcher):
 
     Args:
         loader: The training loader, with pinned memory.
-        before_next: As for `Prefetcher`.
+        between: As for `Prefetcher`.
     """
 
-    def __init__(self, loader: Iterable[dict[str, Any]], before_next: Callable[[], None] = lambda: None) -> None:
-        super().__init__(loader, before_next)
+    def __init__(
+        self, loader: Iterable[dict[str, Any]], between: Callable[[], AbstractContextManager] = nullcontext
+    ) -> None:
+        super().__init__(loader, between)
         self.stream = torch.cuda.Stream()
         self.ahead: dict[str, Any] | None = None
 
@@ -49,9 +57,8 @@ class CudaPrefetcher(Prefetcher):
         super().reset()
         self.ahead = self._copy_next()
 
-    def next(self) -> dict[str, Any] | None:
+    def _draw(self) -> dict[str, Any] | None:
         """Return the next batch, its tensors on the device, or None at the end of the epoch."""
-        self.before_next()
         if self.ahead is None:
             return None
         current, batch = torch.cuda.current_stream(), self.ahead

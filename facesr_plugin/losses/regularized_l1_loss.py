@@ -1,14 +1,15 @@
 """The dual-forward regularised L1 loss: the degraded branch, and the clean branch as its regulariser."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn
 from torch.nn import functional as F
 
-FORWARDS = ('concat', 'sequential', 'sampled')
-CLEAN_MODES = ('bicubic', 'bilinear', 'area')
+Forward = Literal['concat', 'sequential', 'sampled']
+CleanMode = Literal['bicubic', 'bilinear', 'area']
+FORWARDS, CLEAN_MODES = get_args(Forward), get_args(CleanMode)
 
 
 def l1_per_image(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
@@ -67,10 +68,7 @@ class RegularizedL1Loss(nn.Module):
     """
 
     def __init__(
-        self,
-        loss_weight: float = 1.0,
-        forward: Literal['concat', 'sequential', 'sampled'] = 'concat',
-        clean_mode: Literal['bicubic', 'bilinear', 'area'] = 'bicubic',
+        self, loss_weight: float = 1.0, forward: Forward = 'concat', clean_mode: CleanMode = 'bicubic'
     ) -> None:
         super().__init__()
         if forward not in FORWARDS:

@@ -71,6 +71,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.val_sets = [block['name'] for phase, block in opt['datasets'].items() if phase.startswith('val')]
         self.state_due: int | None = None
         super().init_training_settings()
+        if self.ema_decay > 0:
+            self.execution.lay_out(self.net_g_ema)  # as the network, whose moving average it is
         alpha_opt = opt['train'].get('alpha_opt')
         if isinstance(self.cri_pix, RegularizedL1Loss) != (alpha_opt is not None):
             raise UserError('train.alpha_opt: expected with pixel_opt type RegularizedL1Loss, and only with it')
@@ -84,7 +86,9 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """Know AdamW besides BasicSR's Adam, and update all parameters in one kernel unless told not to."""
         if optim_type not in OPTIMIZERS:
             raise UserError(f'train.optim_g.type: one of {", ".join(OPTIMIZERS)} expected, got {optim_type!r}')
-        return OPTIMIZERS[optim_type](params, lr, **{'fused': self.device.type in ('cpu', 'cuda'), **kwargs})
+        if kwargs.get('fused') is None:
+            kwargs['fused'] = self.device.type in ('cpu', 'cuda')
+        return OPTIMIZERS[optim_type](params, lr, **kwargs)
 
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Prepare the network as `train` says; wrap it on the CPU too, where DDP takes no device numbers."""

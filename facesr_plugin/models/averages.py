@@ -21,7 +21,8 @@ class Averages:
         """Return the averages over all processes and start anew; what has no value is left out."""
         if not self._totals:
             return {}
-        totals = sum_over_processes(torch.stack(list(self._totals.values()))).tolist()
+        totals = torch.stack(list(self._totals.values()))
+        totals = sum_over_processes(totals, totals.device).tolist()
         averages = {name: total / count for name, (total, count) in zip(self._totals, totals, strict=True) if count}
         self._totals = {}
         return averages

@@ -15,7 +15,8 @@ def default_precision(device: torch.device) -> Literal['fp32', 'bf16']:
     if device.type == 'cuda':
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == 'cpu':
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        checks = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')  # private: a version may lack them
+        native = any(getattr(torch.cpu, check, bool)() for check in checks)
     else:
         native = False
     return 'bf16' if native else 'fp32'
@@ -38,7 +39,8 @@ class Execution:
 
     Attributes:
         device: Where it runs.
-        precision: `fp32`, or autocast to `bf16` or `fp16`; weights and output are fp32 all the same.
+        precision: `fp32`, or autocast to `bf16` or `fp16`; weights and output are fp32 all the same. On CUDA PyTorch
+            computes the convolutions of fp32 in TF32 unless `torch.backends.cudnn.allow_tf32` is turned off.
         channels_last: Whether images and weights lie channels-last in memory.
         compile: Whether `torch.compile` is used.
     """
@@ -58,13 +60,17 @@ class Execution:
             compile=train.get('compile', False),
         )
 
+    def lay_out(self, net: nn.Module) -> None:
+        """Lay the weights out in memory."""
+        if self.channels_last:
+            net.to(memory_format=torch.channels_last)
+
     def prepare(self, net: nn.Module) -> None:
         """Lay the weights out, and compile the forward pass if asked to; state dict keys stay as they are.
 
         A network that cannot be compiled here, e.g. for want of a C++ compiler, runs uncompiled, and the log says so.
         """
-        if self.channels_last:
-            net.to(memory_format=torch.channels_last)
+        self.lay_out(net)
         if self.compile and can_compile(self.device):
             net.compile()
 

@@ -35,6 +35,15 @@ class FiniteGuard:
         elif not bad:
             optimizer.step()
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the counts, for the training state."""
+        return {'in_a_row': self.in_a_row.cpu(), 'skipped': self.skipped.cpu()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on counting where `state` was taken."""
+        self.in_a_row.copy_(state['in_a_row'])
+        self.skipped.copy_(state['skipped'])
+
     def check(self, current_iter: int) -> None:
         """Stop a run whose last steps were all skipped; this waits for the device.
 

@@ -39,9 +39,9 @@ class Monitor:
         self._images += images
         for averages in (self._since_log, self._since_row):
             averages.add('l_pix', step.loss.expand(images))
-            averages.add('l_degraded', step.degraded.loss)
-            if step.clean is not None:
-                averages.add('l_clean', step.clean.loss)
+        self._since_log.add('l_degraded', step.degraded.loss)
+        if step.clean is not None:
+            self._since_log.add('l_clean', step.clean.loss)
         self._since_row.add('psnr', _psnr(step.degraded.pred, step.degraded.gt))
 
     def take_log(self, world_size: int) -> dict[str, float]:

@@ -1,7 +1,35 @@
 """The processes of a distributed run; everything here does nothing in an ordinary one."""
 
+import os
+
 import torch
 from torch import distributed
+
+from facesr_plugin.errors import UserError
+
+SET_BY_TORCHRUN = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+
+
+def join(uses_cuda: bool) -> None:
+    """Join the processes that torchrun started: NCCL between CUDA devices, one for each process; Gloo between CPUs.
+
+    Raises:
+        UserError: torchrun did not start this process, or started more on this machine than it has CUDA devices.
+    """
+    if missing := [name for name in SET_BY_TORCHRUN if name not in os.environ]:
+        raise UserError(f'--launcher pytorch: a start by torchrun expected, {", ".join(missing)} not set')
+    if uses_cuda:
+        local_rank, devices = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
+        if local_rank >= devices:
+            raise UserError(f'torchrun --nproc_per_node: at most {devices} expected, the CUDA devices of this machine')
+        torch.cuda.set_device(local_rank)
+    distributed.init_process_group('nccl' if uses_cuda else 'gloo')
+
+
+def leave() -> None:
+    """Leave the other processes."""
+    if is_distributed():
+        distributed.destroy_process_group()
 
 
 def is_distributed() -> bool:
@@ -9,9 +37,10 @@ def is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """Return the sum of a tensor over all processes; each of them must call this."""
+def sum_over_processes(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the sum of a tensor over all processes, which is formed on `device`; each of them must call this."""
     if is_distributed():
+        values = values.to(device, copy=True)
         distributed.all_reduce(values)
     return values
 

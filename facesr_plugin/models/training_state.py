@@ -61,6 +61,7 @@ def save(model: 'AlphaRealESRNetModel', epoch: int, current_iter: int) -> None:
                 **own,
                 'options': model.described,
                 'scaler': model.scaler.state_dict(),
+                'guard': model.guard.state_dict(),
                 'monitor': model.monitor.state_dict(),
             },
         }
@@ -79,6 +80,7 @@ def restore(model: 'AlphaRealESRNetModel', state: dict[str, Any]) -> None:
         get_root_logger().warning('The training state is of another model: pair pool and history start anew.')
         return
     model.scaler.load_state_dict(own['scaler'])
+    model.guard.load_state_dict(own['guard'])
     model.monitor.load_state_dict(own['monitor'], model.device)
     if rank := model.opt['rank']:
         own = checkpoint.load(Path(model.opt['path']['training_states']) / f'{state["iter"]}.rank{rank}')

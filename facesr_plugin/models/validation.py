@@ -80,20 +80,21 @@ def evaluate(
         on_image: Called with network name, LR path and the 8-bit BGR result (H, W, 3).
 
     Returns:
-        Each network's averages over the shares of all processes; without `gt` their metrics are empty.
+        Each network's averages over the shares of all processes, of which some may be empty; without `gt` their metrics
+        are empty.
 
     Raises:
         UserError: A pair's sizes do not match.
     """
-    scores = {name: Scores() for name in networks}
-    count = 0
+    scores = {name: Scores(dict.fromkeys(metrics, 0.0)) for name in networks}
+    count = measured = 0
     for pair in pairs:
         lq = pair['lq'].to(device)
         gt = pair['gt'].to(device) if 'gt' in pair else None
         path = pair['lq_path'][0]
         if gt is not None:
             check_pair(lq, gt, scale, path)
-        count += 1
+        count, measured = count + 1, measured + (gt is not None)
         base = enlarge(lq, scale, 'bilinear')
         for name, net in networks.items():
             out = net(lq)
@@ -108,13 +109,14 @@ def evaluate(
                 data = {'img': image, 'img2': tensor2img(gt)}
                 for metric, options in metrics.items():
                     value = ssim(**data) if options == STANDARD_METRICS['ssim'] else calculate_metric(data, options)
-                    score.metrics[metric] = score.metrics.get(metric, 0.0) + float(value)
+                    score.metrics[metric] += float(value)
     for score in scores.values():
-        names = sorted(score.metrics)
-        totals = [count, score.residual, score.loss, *(score.metrics[name] for name in names)]
-        count_all, *totals = sum_over_processes(torch.tensor(totals, dtype=torch.float64, device=device)).tolist()
-        score.residual, score.loss, *values = (total / count_all for total in totals)
-        score.metrics = dict(zip(names, values, strict=True))
+        totals = torch.tensor(
+            [count, measured, score.residual, score.loss, *score.metrics.values()], dtype=torch.float64
+        )
+        count_all, measured_all, *sums = sum_over_processes(totals, device).tolist()
+        score.residual, score.loss, *values = (total / count_all for total in sums)
+        score.metrics = dict(zip(metrics, values, strict=True)) if measured_all else {}
     return scores
 
 
@@ -154,12 +156,12 @@ def evaluate_baselines(
         psnr: The metric's options.
         device: Where sums over processes are formed.
     """
-    totals = torch.zeros(1 + len(BASELINES), dtype=torch.float64, device=device)
+    totals = torch.zeros(1 + len(BASELINES), dtype=torch.float64)
     for pair in pairs:
         check_pair(pair['lq'], pair['gt'], scale, pair['lq_path'][0])
         gt = tensor2img(pair['gt'])
         images = [tensor2img(enlarge(pair['lq'], scale, mode)) for mode in BASELINES]
         scores = [float(calculate_metric({'img': image, 'img2': gt}, psnr)) for image in images]
-        totals += torch.tensor([1.0, *scores], dtype=torch.float64).to(device)
-    count, *sums = sum_over_processes(totals).tolist()
+        totals += torch.tensor([1.0, *scores], dtype=torch.float64)
+    count, *sums = sum_over_processes(totals, device).tolist()
     return {mode: total / count for mode, total in zip(BASELINES, sums, strict=True)}
