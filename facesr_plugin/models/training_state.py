@@ -80,7 +80,8 @@ def restore(model: 'AlphaRealESRNetModel', state: dict[str, Any]) -> None:
         get_root_logger().warning('The training state is of another model: pair pool and history start anew.')
         return
     model.scaler.load_state_dict(own['scaler'])
-    model.guard.load_state_dict(own['guard'])
+    if 'guard' in own:  # states saved before it was part of them lack it
+        model.guard.load_state_dict(own['guard'])
     model.monitor.load_state_dict(own['monitor'], model.device)
     if rank := model.opt['rank']:
         own = checkpoint.load(Path(model.opt['path']['training_states']) / f'{state["iter"]}.rank{rank}')
