@@ -71,8 +71,8 @@ $(DATA): $(READY) scripts/create_lmdb.py scripts/degrade.py
 	cp $(FACES)/face_3_0000[01]?.jpg $(FACES)/face_3_00002[0-3].jpg demo/train
 	cp $(FACES)/face_3_00002[4-9].jpg $(FACES)/face_3_00003?.jpg demo/val
 	$(BIN)/python scripts/degrade.py -i demo/val -o demo/val_lr --seed 1
-	$(BIN)/python scripts/create_lmdb.py --hr demo/train demo/train_hr.lmdb
-	$(BIN)/python scripts/create_lmdb.py --hr demo/val demo/val_hr.lmdb --lr demo/val_lr demo/val_lr.lmdb
+	$(BIN)/python -m facesr_plugin.cli lmdb --hr demo/train demo/train_hr.lmdb
+	$(BIN)/python -m facesr_plugin.cli lmdb --hr demo/val demo/val_hr.lmdb --lr demo/val_lr demo/val_lr.lmdb
 	touch $@
 
 demo: $(DATA)
@@ -121,7 +121,7 @@ $(TRAIN_FACES): | $(FACE_MAKER)
 $(VAL_FACES): | $(FACE_MAKER)
 	$(BIN)/python scripts/make_faces.py datasets/faces/val --count 100 --seed 1
 	$(BIN)/python scripts/degrade.py -i datasets/faces/val -o datasets/faces/val_lr --seed 1 --overwrite
-	$(BIN)/python scripts/create_lmdb.py --hr datasets/faces/val datasets/val_hr.lmdb --lr datasets/faces/val_lr $@
+	$(BIN)/python -m facesr_plugin.cli lmdb --hr datasets/faces/val datasets/val_hr.lmdb --lr datasets/faces/val_lr $@
 
 clean:
 	rm -rf .venv build *.egg-info basicsr demo .pytest_cache .ruff_cache

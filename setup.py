@@ -21,7 +21,7 @@ setup(
         'console_scripts': [
             'facesr-train = facesr_plugin.train:command',
             'facesr-test = facesr_plugin.test:command',
-            'facesr-upscale = facesr_plugin.upscale_command:command',
+            'facesr-upscale = facesr_plugin.commands.upscale:command',
         ]
     },
     # BasicSR 1.4.2's setup.py does not run on Python 3.13 (XPixelGroup/BasicSR#749).

@@ -20,9 +20,9 @@ from facesr_plugin import compat
 
 compat.apply()
 
-from facesr_plugin.api import upscale  # noqa: E402  (compat first: BasicSR needs it)
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet  # noqa: E402
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset  # noqa: E402
+from facesr_plugin.enlarge.api import upscale  # noqa: E402  (compat first: BasicSR needs it)
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss  # noqa: E402
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel  # noqa: E402
 

@@ -34,6 +34,6 @@ def _share_lmdb_environments() -> None:
     """
     from basicsr.utils.file_client import FileClient
 
-    from facesr_plugin.data.image_lmdb import SharedLmdbBackend
+    from facesr_plugin.data.lmdb_images import SharedLmdbBackend
 
     FileClient._backends['lmdb'] = SharedLmdbBackend

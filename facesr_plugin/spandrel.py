@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
-from facesr_plugin.inference import network_from_weights
+from facesr_plugin.enlarge.network import network_from_weights
 
 try:
     from spandrel import MAIN_REGISTRY, Architecture, ArchRegistry, ArchSupport, ImageModelDescriptor

@@ -17,8 +17,8 @@ import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and regi
 from basicsr import test as pipeline
 
 from facesr_plugin.errors import run_command
-from facesr_plugin.models.processes import leave
-from facesr_plugin.options import parse_options
+from facesr_plugin.options.load import parse_options
+from facesr_plugin.run.processes import leave
 
 
 def main() -> None:

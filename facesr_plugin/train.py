@@ -27,14 +27,14 @@ from basicsr import train as pipeline
 from basicsr.models import build_model
 from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 
-from facesr_plugin import run_lock
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_out_of_memory, run_command
-from facesr_plugin.models import training_state
-from facesr_plugin.models.processes import is_distributed, leave, sum_over_processes
-from facesr_plugin.options import parse_options
-from facesr_plugin.state_check import check_state, described
+from facesr_plugin.options.load import parse_options
+from facesr_plugin.options.load.compare import check_state, described
+from facesr_plugin.run import lock as run_lock
+from facesr_plugin.run import state as training_state
+from facesr_plugin.run.processes import is_distributed, leave, sum_over_processes
 
 CHECK_SIGNALS_EVERY = 10  # iterations, in a distributed run, whose processes must agree to stop
 OUT_OF_MEMORY = (

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from facesr_plugin.data.images import write_image
 from facesr_plugin.errors import UserError, run_command
-from facesr_plugin.images import write_image
 
 SIDE = 1024  # of the generator's pictures
 LATENT = 512

@@ -15,9 +15,9 @@ sys.argv[1:4] = []
 import facesr_plugin  # noqa: E402, F401
 
 # isort: split
-from facesr_plugin import train  # noqa: E402
+from facesr_plugin import files, train  # noqa: E402
 from facesr_plugin.errors import run_command  # noqa: E402
-from facesr_plugin.models import alpha_realesrnet_model, checkpoint  # noqa: E402
+from facesr_plugin.models import alpha_realesrnet_model  # noqa: E402
 
 Model = alpha_realesrnet_model.AlphaRealESRNetModel
 reached = 0
@@ -44,7 +44,7 @@ def before(owner: object, function: str, name: str) -> None:
 
 
 before(Model, 'optimize_parameters', 'step')  # between the degradation's draws and the update
-before(checkpoint.os, 'fsync', 'sync')  # a temporary file is written, but has not its name yet
+before(files.os, 'fsync', 'sync')  # a temporary file is written, but has not its name yet
 before(alpha_realesrnet_model, 'evaluate_baselines', 'validation')
 before(Model, '_keep_best', 'best')  # the history has its row, the best weights are not kept yet
 before(Model, 'save_training_state', 'state')  # the weights are saved, their state is not

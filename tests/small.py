@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facesr_plugin.images import write_image
+from facesr_plugin.data.images import write_image
 
 Options = dict[str, Any]
 

@@ -21,18 +21,18 @@ import torch
 import yaml
 from basicsr.archs import build_network
 from basicsr.data.paired_image_dataset import PairedImageDataset
-from create_lmdb import main as create_lmdb
+from facesr_plugin.options.load.check import check
 from PIL import Image
 from small import Options, make_data, measuring_options, picture, put, training_options
 from torch.utils.data import DataLoader
 
+from facesr_plugin.commands.lmdb import main as create_lmdb
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset
+from facesr_plugin.data.images import read_image, write_image
 from facesr_plugin.errors import run_command
-from facesr_plugin.images import read_image, write_image
-from facesr_plugin.models import checkpoint
-from facesr_plugin.option_check import check
-from facesr_plugin.options import parse_options
+from facesr_plugin.options.load import parse_options
+from facesr_plugin.run import checkpoint
 
 ROOT = Path(__file__).parents[1]
 NO_IMAGE = 'cannot be read as an image (empty, damaged or another file type)'

@@ -6,17 +6,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import _benchmark_cases as cases
-import _benchmark_models as models
-import _benchmark_timing as timing
-import benchmark
 import numpy as np
 import pytest
 import torch
 from basicsr.utils.file_client import FileClient, LmdbBackend
+from benchmark import cases, models, timing
+from benchmark import command as benchmark
 
+from facesr_plugin.data.images import write_image
 from facesr_plugin.errors import UserError
-from facesr_plugin.images import write_image
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device('cpu')

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
-from facesr_plugin.data.image_lmdb import write_lmdbs
+from facesr_plugin.data.images import read_image, write_image
+from facesr_plugin.data.lmdb_writer import write_lmdbs
 from facesr_plugin.errors import UserError, run_command
-from facesr_plugin.images import read_image, write_image
-from facesr_plugin.models import checkpoint
+from facesr_plugin.run import checkpoint
 
 ROOT = Path(__file__).parents[1]
 FACES = ROOT / 'tests' / 'data' / 'faces'
 
-compare = importlib.import_module('compare')
-pictures = importlib.import_module('_pictures')
+compare = importlib.import_module('facesr_plugin.commands.compare')
+pictures = importlib.import_module('facesr_plugin.report.grid')
 
 
 @pytest.fixture

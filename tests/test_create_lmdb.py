@@ -1,6 +1,5 @@
 """scripts/create_lmdb.py: folders to LMDBs, and what it says when it cannot."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,15 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facesr_plugin.data.image_lmdb import LmdbImages
+from facesr_plugin.commands import lmdb as create_lmdb
+from facesr_plugin.data.images import read_image, write_image
+from facesr_plugin.data.lmdb_images import LmdbImages
 from facesr_plugin.errors import UserError, run_command
-from facesr_plugin.images import read_image, write_image
 
-SCRIPT = Path(__file__).parents[1] / 'scripts' / 'create_lmdb.py'
-
-spec = importlib.util.spec_from_file_location('create_lmdb', SCRIPT)
-create_lmdb = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(create_lmdb)
+SCRIPT = Path(create_lmdb.__file__)
 
 NAMES = ['a.b.png', 'a b.png', 'v1.0/\u4eba.png']
 

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
+from facesr_plugin.data.images import list_images, read_image, write_image
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, pipeline, smallest_side
 from facesr_plugin.errors import UserError
-from facesr_plugin.images import list_images, read_image, write_image
 
 ROOT = Path(__file__).parents[1]
 FACES = ROOT / 'tests' / 'data' / 'faces'
 OPTIONS = ROOT / 'options' / 'exp1_lsr.yml'
 
-degrade = importlib.import_module('degrade')
+degrade = importlib.import_module('facesr_plugin.commands.degrade')
 
 
 @pytest.fixture

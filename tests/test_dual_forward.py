@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
-from facesr_plugin.models import dual_forward
+from facesr_plugin.models import step as dual_forward
 
 BATCH = 3
 

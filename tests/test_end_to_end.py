@@ -11,7 +11,7 @@ import torch
 import yaml
 from tiny import ROOT, make_project, run
 
-from facesr_plugin.images import read_image
+from facesr_plugin.data.images import read_image
 from facesr_plugin.models.history import COLUMNS
 
 
@@ -52,7 +52,7 @@ def test_history_has_a_row_per_validation(project, trained):
 
 def test_baselines_are_those_of_plain_enlarging(project, trained):
     """Expected values by hand: cv2-free, straight from the LMDB's images."""
-    from facesr_plugin.data.image_lmdb import LmdbImages
+    from facesr_plugin.data.lmdb_images import LmdbImages
 
     lr, hr = LmdbImages(project / 'demo' / 'val_lr.lmdb'), LmdbImages(project / 'demo' / 'val_hr.lmdb')
     psnr = []

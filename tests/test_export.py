@@ -14,12 +14,13 @@ import safetensors
 import torch
 from test_upscale import make_net
 
+from facesr_plugin.data.images import list_images, read_image
+from facesr_plugin.enlarge.network import load_network
+from facesr_plugin.enlarge.tiles import upscale_image
 from facesr_plugin.errors import RunError, UserError
-from facesr_plugin.images import list_images, read_image
-from facesr_plugin.inference import load_network, upscale_image
-from facesr_plugin.models import checkpoint
+from facesr_plugin.run import checkpoint
 
-export = importlib.import_module('export')
+export = importlib.import_module('facesr_plugin.commands.export')
 ROOT = Path(__file__).parents[1]
 
 

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 
 from facesr_plugin.data.epoch_sampler import EpochSampler, SampleIndex
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset
-from facesr_plugin.data.image_lmdb import image_keys, write_lmdbs
+from facesr_plugin.data.images import read_image, write_image
+from facesr_plugin.data.lmdb_writer import image_keys, write_lmdbs
 from facesr_plugin.errors import UserError
-from facesr_plugin.images import read_image, write_image
 
 HEIGHT, WIDTH = 72, 80
 KERNELS = ('kernel1', 'kernel2', 'sinc_kernel')

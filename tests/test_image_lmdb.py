@@ -15,10 +15,11 @@ import pytest
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.utils.file_client import FileClient
 
-from facesr_plugin.data import image_lmdb
-from facesr_plugin.data.image_lmdb import LmdbImages, SharedLmdbBackend, image_key, image_keys, write_lmdbs
+from facesr_plugin.data import lmdb_images as image_lmdb
+from facesr_plugin.data.images import write_image
+from facesr_plugin.data.lmdb_images import LmdbImages, SharedLmdbBackend, image_key
+from facesr_plugin.data.lmdb_writer import image_keys, write_lmdbs
 from facesr_plugin.errors import UserError
-from facesr_plugin.images import write_image
 
 
 def noise(seed: int, height: int = 16, width: int = 12) -> np.ndarray:
@@ -200,7 +201,7 @@ def test_stopped_write_leaves_nothing(monkeypatch, tmp_path, images, error):
 def test_killed_write_leaves_nothing_under_the_name(tmp_path):
     code = (
         'import os, signal, sys, numpy as np; from pathlib import Path\n'
-        'from facesr_plugin.data.image_lmdb import write_lmdbs\n'
+        'from facesr_plugin.data.lmdb_images import write_lmdbs\n'
         'def load(key):\n'
         '    if key == "40": os.kill(os.getpid(), signal.SIGKILL)\n'
         '    return [np.zeros((8, 8, 3), np.uint8)]\n'

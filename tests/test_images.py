@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
+from facesr_plugin.data.images import list_images, read_image, write_image
 from facesr_plugin.errors import UserError
-from facesr_plugin.images import list_images, read_image, write_image
 
 RED = np.broadcast_to(np.array([255, 0, 0], np.uint8), (4, 6, 3))
 

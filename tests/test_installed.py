@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import FACES, ROOT, make_project
 
-from facesr_plugin.images import read_image, write_image
+from facesr_plugin.data.images import read_image, write_image
 
 TINY = ['network_g:num_feat=8', 'network_g:num_block=2']
 TINY_TRAINING = [

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facesr_plugin.data.images import list_images, read_image, write_image
 from facesr_plugin.errors import UserError
-from facesr_plugin.images import list_images, read_image, write_image
 
 SCRIPT = Path(__file__).parents[1] / 'scripts' / 'make_faces.py'
 SAMPLES = Path(__file__).parent / 'data' / 'faces'

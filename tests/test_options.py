@@ -10,11 +10,11 @@ import torch
 import yaml
 from basicsr.archs import build_network
 
-from facesr_plugin.data.image_lmdb import image_keys, write_lmdbs
+from facesr_plugin.data.images import read_image, write_image
+from facesr_plugin.data.lmdb_writer import image_keys, write_lmdbs
 from facesr_plugin.errors import UserError
-from facesr_plugin.images import read_image, write_image
-from facesr_plugin.models import processes
-from facesr_plugin.options import build_parser, check, load_yaml, override, parse_options
+from facesr_plugin.options.load import build_parser, check, load_yaml, override, parse_options
+from facesr_plugin.run import processes
 
 Options = dict[str, Any]
 

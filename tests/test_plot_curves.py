@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _experiments_table import KEYS
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from facesr_plugin.data.images import read_image
 from facesr_plugin.errors import UserError, run_command
-from facesr_plugin.images import read_image
 from facesr_plugin.losses.alpha_schedule import cosine_alpha
 from facesr_plugin.models.history import COLUMNS, History
+from facesr_plugin.report.records import KEYS
 
-plot_curves = importlib.import_module('plot_curves')
+plot_curves = importlib.import_module('facesr_plugin.commands.curves')
 
 FIGURES = ['train_loss', 'val_loss', 'train_psnr', 'val_psnr', 'alpha']
 

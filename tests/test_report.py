@@ -15,20 +15,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from degrade import main as degrade
 from small import make_data, put, training_options
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
-from facesr_plugin.data.image_lmdb import write_lmdbs
+from facesr_plugin.commands.degrade import main as degrade
+from facesr_plugin.data.images import list_images, read_image
+from facesr_plugin.data.lmdb_writer import write_lmdbs
 from facesr_plugin.errors import UserError, run_command
-from facesr_plugin.images import list_images, read_image
-from facesr_plugin.models import checkpoint
 from facesr_plugin.models.history import COLUMNS, History
+from facesr_plugin.run import checkpoint
 
-report = importlib.import_module('report')
-charts = importlib.import_module('_report_charts')
-pictures = importlib.import_module('_report_pictures')
-report_data = importlib.import_module('_report_data')
+report = importlib.import_module('facesr_plugin.commands.report')
+charts = importlib.import_module('facesr_plugin.report.charts')
+pictures = importlib.import_module('facesr_plugin.report.faces')
+report_data = importlib.import_module('facesr_plugin.report.experiment')
 
 CURVES = ('val_psnr', 'train_psnr', 'val_loss', 'train_loss', 'alpha', 'lr')
 HEAD = '# GENERATE TIME: Mon Nov 23 11:26:40 2026\n# CMD:\n# facesr_plugin/train.py -opt run.yml{}\n\n'

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from small import make_data
 from test_report import CURVES, make_experiment, make_page
 
-from facesr_plugin.images import decode_image
+from facesr_plugin.data.images import decode_image
 
 pytestmark = pytest.mark.slow
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')

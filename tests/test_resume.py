@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import BREAK, ROOT, make_project, run
 
 from facesr_plugin.data.epoch_sampler import EpochSampler
-from facesr_plugin.images import list_images, read_image, write_image
+from facesr_plugin.data.images import list_images, read_image, write_image
 
 RUN = ['train:total_iter=12', 'train:scheduler:periods=[12]', 'logger:save_checkpoint_freq=2', 'val:val_freq=4']
 VARIANTS = {

@@ -14,20 +14,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from _experiments_clean import score_clean
-from _experiments_protocol import differences, load_protocol
-from _experiments_table import format_table, read_record, summarise, write_record
-from _pictures import as_batch
-from compare import Images
-from run_experiments import Trainer, main
+from experiments.clean import score_clean
+from experiments.command import Trainer, main
+from experiments.protocol import differences, load_protocol
+from facesr_plugin.options.load.types import RunOptions
 from tiny import BREAK, ROOT, make_project
 from torch.nn import functional as F
 
+from facesr_plugin.commands.compare import Images
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions
 from facesr_plugin.degradations import resize_clean
+from facesr_plugin.enlarge.network import load_network
+from facesr_plugin.enlarge.tiles import upscale_tensor
 from facesr_plugin.errors import RunError, UserError
-from facesr_plugin.inference import load_network, upscale_tensor
-from facesr_plugin.option_types import RunOptions
+from facesr_plugin.report.grid import as_batch
+from facesr_plugin.report.records import format_table, read_record, summarise, write_record
 
 PROTOCOLS = sorted((ROOT / 'options' / 'protocols').glob('*.yml'))
 TINY = {

@@ -7,7 +7,7 @@ import pytest
 from tiny import ROOT
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.options import find_option_file, parse_options, shipped_options
+from facesr_plugin.options.load import find_option_file, parse_options, shipped_options
 
 OPTIONS = ROOT / 'options'
 

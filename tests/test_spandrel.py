@@ -17,7 +17,7 @@ from test_upscale import make_net
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.errors import UserError
-from facesr_plugin.models import checkpoint
+from facesr_plugin.run import checkpoint
 from facesr_plugin.spandrel import is_face_srresnet, register
 
 OTHERS = {

@@ -3,8 +3,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
+from facesr_plugin.blocks import Count, PositiveCount, Probabilities, Probability, Range, StrictBlock
 from facesr_plugin.errors import UserError
-from facesr_plugin.strict import Count, PositiveCount, Probabilities, Probability, Range, StrictBlock
 
 
 class Leaf(StrictBlock):

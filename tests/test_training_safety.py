@@ -12,10 +12,10 @@ import pytest
 import torch
 from tiny import BREAK, ROOT, make_project, run
 
-from facesr_plugin import run_lock
 from facesr_plugin.errors import RunError
-from facesr_plugin.models import checkpoint
-from facesr_plugin.models.finite_guard import LIMIT, FiniteGuard
+from facesr_plugin.run import checkpoint
+from facesr_plugin.run import lock as run_lock
+from facesr_plugin.run.finite_guard import LIMIT, FiniteGuard
 
 
 @pytest.fixture(scope='module')
@@ -60,7 +60,7 @@ def test_second_training_of_a_run_is_refused(project):
     """It would rename the folder that the first one writes to."""
     folder = project / 'experiments' / 'twice'
     (folder / 'models').mkdir(parents=True)
-    holder = 'from facesr_plugin import run_lock; from pathlib import Path; import sys\n'
+    holder = 'from facesr_plugin.run import lock as run_lock; from pathlib import Path; import sys\n'
     holder += 'lock = run_lock.take(Path(sys.argv[1])); print("locked", flush=True); sys.stdin.read()'
     command = [sys.executable, '-c', holder, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:

@@ -13,20 +13,18 @@ import torch
 from PIL import Image, ImageOps
 from tiny import ROOT
 
-from facesr_plugin import upscale_command
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
-from facesr_plugin.errors import UserError, run_command
-from facesr_plugin.inference import (
+from facesr_plugin.commands import upscale as upscale_command
+from facesr_plugin.enlarge.network import (
     DEFAULT_WEIGHTS,
     load_network,
     network_from_weights,
     pick_device,
-    receptive_radius,
-    upscale_image,
-    upscale_tensor,
 )
-from facesr_plugin.models import checkpoint
-from facesr_plugin.pictures import read_picture, write_picture
+from facesr_plugin.enlarge.pictures import read_picture, write_picture
+from facesr_plugin.enlarge.tiles import receptive_radius, upscale_image, upscale_tensor
+from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.run import checkpoint
 
 
 def make_net(seed: int = 0, **options: int) -> FaceSRResNet:

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from test_upscale import make_image, make_net
 
-from facesr_plugin import api, upscale
+from facesr_plugin import upscale
+from facesr_plugin.enlarge import api
+from facesr_plugin.enlarge.network import load_network
+from facesr_plugin.enlarge.tiles import upscale_image, upscale_tensor
 from facesr_plugin.errors import UserError
-from facesr_plugin.inference import load_network, upscale_image, upscale_tensor
-from facesr_plugin.models import checkpoint
+from facesr_plugin.run import checkpoint
 
 
 @pytest.fixture

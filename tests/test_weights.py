@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from degrade import Degradation, load_ranges
 from tiny import FACES
 
 from facesr_plugin import upscale
-from facesr_plugin.images import list_images, read_image
-from facesr_plugin.inference import DEFAULT_WEIGHTS
+from facesr_plugin.commands.degrade import Degradation, load_ranges
+from facesr_plugin.data.images import list_images, read_image
+from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS
 from facesr_plugin.models.validation import enlarge
 
 SCALE = 4

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import yaml
-from create_lmdb import main as create_lmdb
-from degrade import main as degrade
 
-from facesr_plugin.images import list_images, read_image, write_image
+from facesr_plugin.commands.degrade import main as degrade
+from facesr_plugin.commands.lmdb import main as create_lmdb
+from facesr_plugin.data.images import list_images, read_image, write_image
 
 ROOT = Path(__file__).parents[1]
 BREAK = str(ROOT / 'tests' / 'run_and_break.py')

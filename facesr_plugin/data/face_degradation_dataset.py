@@ -11,10 +11,10 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from pydantic import Field
 from torch.utils.data import Dataset
 
+from facesr_plugin.blocks import Count, PositiveCount, StrictBlock
 from facesr_plugin.data.image_source import open_images
 from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
 from facesr_plugin.errors import UserError
-from facesr_plugin.strict import Count, PositiveCount, StrictBlock
 
 
 class IoBackend(StrictBlock):

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from facesr_plugin.data.image_lmdb import LmdbImages
+from facesr_plugin.data.images import list_images, read_image
+from facesr_plugin.data.lmdb_images import LmdbImages
 from facesr_plugin.errors import UserError
-from facesr_plugin.images import list_images, read_image
 
 
 class FolderImages:

@@ -9,7 +9,7 @@ from annotated_types import Len
 from pydantic import Field, model_validator
 from scipy.special import j1
 
-from facesr_plugin.strict import Probabilities, Probability, Range, StrictBlock
+from facesr_plugin.blocks import Probabilities, Probability, Range, StrictBlock
 
 KernelName = Literal['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
 KernelNames = Annotated[list[KernelName], Len(1)]

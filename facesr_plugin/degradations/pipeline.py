@@ -8,12 +8,12 @@ from annotated_types import Len
 from pydantic import AfterValidator, Field
 from torch.nn import functional as F
 
+from facesr_plugin.blocks import Probabilities, Probability, Range, StrictBlock, positive
 from facesr_plugin.degradations.blur import filter_batch
 from facesr_plugin.degradations.jpeg import jpeg
 from facesr_plugin.degradations.kernels import KernelRanges
 from facesr_plugin.degradations.noise import add_gaussian_noise, add_poisson_noise
 from facesr_plugin.degradations.streams import RandomStreams
-from facesr_plugin.strict import Probabilities, Probability, Range, StrictBlock, positive
 
 _MODES = ['area', 'bilinear', 'bicubic']
 ResizeRange = Annotated[Range, AfterValidator(positive)]

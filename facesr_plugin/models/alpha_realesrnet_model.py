@@ -21,12 +21,14 @@ from facesr_plugin.degradations.blur import usm_sharpen
 from facesr_plugin.errors import UserError
 from facesr_plugin.losses.alpha_schedule import AlphaSchedule
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
-from facesr_plugin.models import checkpoint, dual_forward, training_state
+from facesr_plugin.models import step
 from facesr_plugin.models.execution import Execution
-from facesr_plugin.models.finite_guard import FiniteGuard
-from facesr_plugin.models.monitor import Monitor, report
 from facesr_plugin.models.pair_pool import PairPool
+from facesr_plugin.models.record import Monitor, report
 from facesr_plugin.models.validation import STANDARD_METRICS, evaluate, evaluate_baselines
+from facesr_plugin.run import checkpoint
+from facesr_plugin.run import state as training_state
+from facesr_plugin.run.finite_guard import FiniteGuard
 
 OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
@@ -40,7 +42,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
     L1Loss}` and no `alpha_opt` it trains plain L1 on the degraded branch.
 
     Args:
-        opt: All options, as BasicSR's parser or `facesr_plugin.options.parse_options` returns them.
+        opt: All options, as BasicSR's parser or `facesr_plugin.options.load.parse_options` returns them.
 
     Raises:
         UserError: An option of the blocks above is unknown or wrong, or weights to load do not fit.
@@ -177,7 +179,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
             list(self.net_g_ema.parameters()), list(self.get_bare_model(self.net_g).parameters()), 1 - decay
         )
 
-    def _forward_backward(self, lq: torch.Tensor, gt: torch.Tensor, share: float) -> dual_forward.Step:
+    def _forward_backward(self, lq: torch.Tensor, gt: torch.Tensor, share: float) -> step.Step:
         """Add the gradients of a batch's loss times `share`."""
         alpha = self.alpha
         weight = share * (self.cri_pix.loss_weight if alpha is not None else 1.0)
@@ -189,18 +191,18 @@ class AlphaRealESRNetModel(RealESRNetModel):
             self.scaler.scale(weight * loss).backward()
 
         if alpha is None:
-            return dual_forward.plain(net, lq, gt, self.cri_pix, backward)
+            return step.plain(net, lq, gt, self.cri_pix, backward)
         if alpha == 0:  # nothing of the clean branch is left
-            return dual_forward.plain(net, lq, gt, F.l1_loss, backward)
+            return step.plain(net, lq, gt, F.l1_loss, backward)
         batch = (net, lq, resize_clean(gt, self.opt['scale'], self.cri_pix.clean_mode), gt)
         match self.cri_pix.forward_mode:
             case 'concat':
-                return dual_forward.concat(*batch, alpha, backward)
+                return step.concat(*batch, alpha, backward)
             case 'sequential':
-                return dual_forward.sequential(*batch, alpha, backward, self._no_sync)
+                return step.sequential(*batch, alpha, backward, self._no_sync)
             case 'sampled':
                 take_clean = torch.rand(len(lq), generator=self.streams.torch) < alpha
-                return dual_forward.sampled(*batch, take_clean, backward)
+                return step.sampled(*batch, take_clean, backward)
         raise AssertionError(self.cri_pix.forward_mode)
 
     def _no_sync(self) -> Any:

@@ -2,7 +2,7 @@
 
 import torch
 
-from facesr_plugin.models.processes import sum_over_processes
+from facesr_plugin.run.processes import sum_over_processes
 
 
 class Averages:

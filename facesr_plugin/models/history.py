@@ -9,7 +9,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from facesr_plugin.models.checkpoint import write
+from facesr_plugin.files import write
 
 COLUMNS = (
     'epoch',

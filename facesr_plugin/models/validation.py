@@ -12,7 +12,7 @@ from basicsr.utils import tensor2img
 from torch.nn import functional as F
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.models.processes import sum_over_processes
+from facesr_plugin.run.processes import sum_over_processes
 
 # PSNR = 10 log10(255^2 / MSE) over RGB, 8 bits, no border cropped: the definition all numbers of this project use.
 STANDARD_METRICS = {

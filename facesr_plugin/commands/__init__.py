@@ -1,0 +1,1 @@
+"""The subcommands of `facesr`: a command line each; the work is done in the wings."""

@@ -1,0 +1,1 @@
+"""Trained networks on pictures: weights to network to tiles to picture."""

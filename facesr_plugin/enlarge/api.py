@@ -1,0 +1,98 @@
+"""`facesr_plugin.upscale`: the trained network on whatever holds a picture in Python."""
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network, pick_device
+from facesr_plugin.enlarge.tiles import upscale_image, upscale_tensor
+
+Picture = TypeVar('Picture', np.ndarray, Image.Image, torch.Tensor)
+
+GREY_MODES, COLOUR_MODES = ('1', 'L', 'LA'), ('P', 'RGB', 'RGBA')
+_loading = threading.Lock()
+
+
+def upscale(
+    image: Picture, weights: str | Path | None = None, device: str | torch.device = 'auto', tile: int = 256
+) -> Picture:
+    """Enlarge a picture four times with the trained network that comes with the plugin, or with another one.
+
+    | what | shape | values |
+    |---|---|---|
+    | numpy array | grey (H, W), RGB (H, W, 3), RGBA (H, W, 4) | uint8, uint16, float16 to float64 in [0, 1] |
+    | torch tensor | (C, H, W) or (B, C, H, W), C 1 (grey), 3 (RGB) or 4 (RGBA) | uint8, floating in [0, 1] |
+    | PIL image | | modes 1, L, LA, P, RGB, RGBA, I;16 |
+
+    The result is of the same kind, type and layout, on the same device: floats are not rounded to 8 bits, but clipped
+    to [0, 1]. Of PIL images 1 becomes L, P becomes RGB or RGBA, and L and RGB with a transparent colour become LA and
+    RGBA; an EXIF orientation is not applied (`PIL.ImageOps.exif_transpose` does that). Grey stays grey, and alpha is
+    enlarged bicubically. The network computes in float32; no gradient is recorded. It stays loaded for the next call,
+    also from other threads.
+
+    Args:
+        image: The picture. Floats beyond [0, 1] are refused and not clipped, since an image in [0, 255] would come out
+            white without a word.
+        weights: A `.pth` or `.safetensors` of a `FaceSRResNet` of any size or scale; None takes the one that comes
+            with the plugin.
+        device: Where the network runs: `auto`, `cpu`, `cuda` or `mps`. `auto` takes the device of a tensor, and for
+            the rest CUDA, else MPS, else the CPU.
+        tile: Side of the squares that large pictures are cut into, pixels of the input; less needs less memory and
+            gives the same picture.
+
+    Returns:
+        The enlarged picture.
+
+    Raises:
+        ValueError: Another kind, type, shape, mode or range.
+        UserError: A ValueError too: the checkpoint cannot be used, or the device is not there.
+
+    Example:
+        >>> upscale(np.zeros((2, 3, 3), np.uint8)).shape
+        (8, 12, 3)
+        >>> upscale(Image.new('L', (3, 2))).size
+        (12, 8)
+        >>> upscale(torch.zeros(5, 3, 2, 3)).shape
+        torch.Size([5, 3, 8, 12])
+    """
+    if not isinstance(image, np.ndarray | torch.Tensor | Image.Image):
+        raise ValueError(f'a numpy array, torch tensor or PIL image expected, got {type(image).__name__}')
+    if isinstance(image, torch.Tensor):
+        where = image.device if device == 'auto' else pick_device(device)
+        return upscale_tensor(_network(weights, where), image, tile)
+    net = _network(weights, pick_device(device))
+    return upscale_image(net, image, tile) if isinstance(image, np.ndarray) else _upscale_pil(net, image, tile)
+
+
+def _network(weights: str | Path | None, device: torch.device) -> FaceSRResNet:
+    """Return the network of a checkpoint on a device, loaded once and again when the file has changed."""
+    path = Path(weights or DEFAULT_WEIGHTS).resolve()
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    with _loading:
+        return _load(path, changed, device)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, changed: int, device: torch.device) -> FaceSRResNet:
+    del changed  # only a key of the cache
+    return load_network(path).to(device)
+
+
+def _upscale_pil(net: FaceSRResNet, image: Image.Image, tile: int) -> Image.Image:
+    """Upscale a PIL image by way of an array; palettes and transparent colours are resolved first."""
+    if image.mode.startswith('I;16'):
+        pixels = np.asarray(image).astype(np.uint16)
+    elif image.mode in GREY_MODES + COLOUR_MODES:
+        plain = 'L' if image.mode in GREY_MODES else 'RGB'
+        pixels = np.asarray(image.convert('RGBA' if image.has_transparency_data else plain))
+    else:
+        expected = ', '.join((*GREY_MODES, *COLOUR_MODES, 'I;16'))
+        raise ValueError(f'a PIL image of mode {expected} expected, got {image.mode}; convert it first')
+    result = Image.fromarray(upscale_image(net, pixels, tile))
+    return result.convert('LA') if image.mode in GREY_MODES and result.mode == 'RGBA' else result

@@ -1,0 +1,78 @@
+"""Trained networks: one is built from its weights alone, on the device that is to work."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.errors import UserError
+from facesr_plugin.run.checkpoint import check_fit, load_weights
+
+DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'facesr_x4.pth'
+DEVICES = ('auto', 'cpu', 'cuda', 'mps')
+
+
+def pick_device(name: str | torch.device) -> torch.device:
+    """Return the device of one of `DEVICES`; `auto` takes CUDA, else MPS, else the CPU.
+
+    Raises:
+        UserError: It is none of these, or this machine has no such device.
+    """
+    name = str(name)
+    if name not in DEVICES:
+        raise UserError(f'device: one of {", ".join(DEVICES)} expected, got {name}')
+    available = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available(), 'cpu': True}
+    if name == 'auto':
+        name = next(device for device, there in available.items() if there)
+    if not available[name]:
+        raise UserError(f'device: {name} is not available here, {", ".join(d for d in available if available[d])} is')
+    return torch.device(name)
+
+
+def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path = 'weights') -> FaceSRResNet:
+    """Build the network that a state dict is of; depth, width and scale follow from names and shapes.
+
+    Args:
+        weights: State dict of a `FaceSRResNet` or of stock's `MSRResNet`.
+        path: What an error calls it.
+
+    Returns:
+        The network with these weights, on the CPU, in evaluation mode.
+
+    Raises:
+        UserError: They are another network's, or not all finite.
+
+    Example:
+        >>> net = network_from_weights(FaceSRResNet(num_feat=8, num_block=3, upscale=2).state_dict())
+        >>> len(net.body), net.conv_first.out_channels, net.upscale
+        (3, 8, 2)
+    """
+    for name in ('conv_first.weight', 'upconv1.weight'):
+        if name not in weights or weights[name].ndim != 4:
+            raise UserError(f'{path}: weights of a FaceSRResNet (SRResNet without batch norm) expected, no {name}')
+    num_feat, channels = weights['conv_first.weight'].shape[:2]
+    if channels != 3:
+        raise UserError(f'{path}: a network for RGB expected, got one for {channels} channels')
+    upscale = 4 if 'upconv2.weight' in weights else 3 if len(weights['upconv1.weight']) == 9 * num_feat else 2
+    num_block = sum(name.startswith('body.') and name.endswith('.conv1.weight') for name in weights)
+    with torch.device('meta'):  # nothing is allocated until the shapes are known to be right
+        net = FaceSRResNet(num_feat=num_feat, num_block=num_block, upscale=upscale)
+    check_fit(path, weights, net)
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise UserError(f'{path}: finite weights expected, the training that made them diverged')
+    net.to_empty(device='cpu').load_state_dict(weights)
+    return net.eval()
+
+
+def load_network(path: str | Path, key: str | None = None) -> FaceSRResNet:
+    """Load the network of a checkpoint; see `checkpoint.load_weights` and `network_from_weights`.
+
+    Args:
+        path: A `.pth` or `.safetensors`.
+        key: `params` or `params_ema`; None takes the better one.
+
+    Raises:
+        UserError: The file cannot be read, lacks the key, or is of another network.
+    """
+    return network_from_weights(load_weights(path, key)[0], path)

@@ -1,0 +1,46 @@
+"""Files of a run: written whole or not at all."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from facesr_plugin.errors import RunError
+
+
+def replace_file(path: str | Path, data: bytes | memoryview) -> None:
+    """Write `data` to a temporary file beside `path`, sync it, and rename it over `path`.
+
+    Whatever happens meanwhile, `path` holds its old content or its new one.
+
+    Raises:
+        OSError: The file cannot be written, e.g. the disk is full; `path` is as it was, the temporary file is gone.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with open(temporary, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write(path: str | Path, data: bytes | memoryview) -> None:
+    """Write a file of the run, whole or not at all.
+
+    Raises:
+        RunError: As `save`.
+    """
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise RunError(f'{path}: cannot be written: {error.strerror}; {len(data) / 1e6:.1f} MB needed') from error

@@ -1,0 +1,145 @@
+"""What a run tells and keeps of itself: averages for the log, rows of `history.csv`, which weights were best."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.utils import get_root_logger
+
+from facesr_plugin.models.averages import Averages
+from facesr_plugin.models.history import History
+from facesr_plugin.models.step import Step
+from facesr_plugin.models.validation import Scores
+
+LABELS = {'params': 'network', 'params_ema': 'EMA'}
+
+
+class Monitor:
+    """The record of a run.
+
+    Args:
+        folder: The experiment's folder, for `history.csv`.
+
+    Attributes:
+        best: Best validation PSNR of each kind of weights, dB, and its iteration: `best['params']['psnr']`.
+        validated: The iteration at which each validation set was last gone through.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.history = History(folder / 'history.csv')
+        self.best: dict[str, dict[str, float]] = {}
+        self.validated: dict[str, int] = {}
+        self._since_log, self._since_row = Averages(), Averages()
+        self._images, self._started = 0, time.perf_counter()
+
+    def add(self, step: Step) -> None:
+        """Add an optimisation step's values to the averages."""
+        images = len(step.degraded.loss) + (len(step.clean.loss) if step.clean and step.is_split else 0)
+        self._images += images
+        for averages in (self._since_log, self._since_row):
+            averages.add('l_pix', step.loss.expand(images))
+        self._since_log.add('l_degraded', step.degraded.loss)
+        if step.clean is not None:
+            self._since_log.add('l_clean', step.clean.loss)
+        self._since_row.add('psnr', _psnr(step.degraded.pred, step.degraded.gt))
+
+    def take_log(self, world_size: int) -> dict[str, float]:
+        """Return the averages since the last log line, and images per second over all processes."""
+        log, now = self._since_log.take(), time.perf_counter()
+        log['img_per_s'] = self._images * world_size / (now - self._started)
+        self._images, self._started = 0, now
+        return log
+
+    def take_training(self) -> dict[str, float]:
+        """Return the averages since the last row, as columns of the history; every process must call this."""
+        averages = self._since_row.take()
+        return {'train_loss': averages.get('l_pix'), 'train_psnr': averages.get('psnr')}
+
+    def add_row(self, row: dict[str, Any], tb_logger: Any) -> None:
+        """Add a row to `history.csv`, and its values to TensorBoard."""
+        self.history.append(**row)
+        if tb_logger:
+            for name, value in row.items():
+                if value is not None and name != 'iter':
+                    tb_logger.add_scalar(f'history/{name}', value, row['iter'])
+
+    def improved(self, scores: dict[str, Scores], current_iter: int) -> list[str]:
+        """Note which kinds of weights have their best PSNR so far, and return them."""
+        better = [
+            name
+            for name, score in scores.items()
+            if name not in self.best or score.metrics['psnr'] > self.best[name]['psnr']
+        ]
+        for name in better:
+            self.best[name] = {'psnr': scores[name].metrics['psnr'], 'iter': current_iter}
+        return better
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record, for the training state."""
+        return {
+            'history': self.history.rows,
+            'best': self.best,
+            'validated': self.validated,
+            'since_log': self._since_log.state_dict(),
+            'since_row': self._since_row.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from a training state; later rows of `history.csv` go."""
+        self.history.restore(state['history'])
+        self.best, self.validated = state['best'], state['validated']
+        self._since_log.load_state_dict(state['since_log'], device)
+        self._since_row.load_state_dict(state['since_row'], device)
+
+
+def report(
+    dataset: str,
+    current_iter: int | str,
+    scores: dict[str, Scores],
+    baselines: dict[str, float],
+    best: dict[str, dict[str, float]],
+    tb_logger: Any,
+) -> None:
+    """Log each network's scores beside plain enlarging, and warn where it does no more than that.
+
+    Args:
+        dataset: Name of the validation set.
+        current_iter: Iteration, or in a test the name of the run.
+        scores: By kind of weights.
+        baselines: PSNR by `validation.BASELINES`, dB.
+        best: As `Monitor.best`; empty in a test or for a further validation set.
+        tb_logger: TensorBoard writer or None.
+    """
+    at = f'iter {current_iter:,}' if isinstance(current_iter, int) else current_iter
+    lines, scalars = [f'Validation {dataset}, {at}:'], {}
+    for name, score in scores.items():
+        values = '  '.join(f'{metric}: {value:.4f}' for metric, value in score.metrics.items())
+        record = f'  best psnr: {best[name]["psnr"]:.4f} @ {best[name]["iter"]:,}' if name in best else ''
+        lines.append(f'\t # {LABELS[name]}  {values}  loss: {score.loss:.5f}{record}')
+        suffix = '_ema' if name == 'params_ema' else ''
+        scalars |= {f'{metric}{suffix}': value for metric, value in {**score.metrics, 'loss': score.loss}.items()}
+    last = list(scores)[-1]
+    for mode, value in baselines.items():
+        gain = scores[last].metrics['psnr'] - value
+        lines.append(f'\t # {mode}  psnr: {value:.4f}  ({LABELS[last]} {gain:+.4f} dB)')
+        scalars[f'{mode}_psnr'] = value
+    logger = get_root_logger()
+    logger.info('\n'.join(lines))
+    for name, score in scores.items():
+        if score.collapsed:
+            logger.warning(
+                f'{LABELS[name]}: the output equals bilinear upsampling but for a constant colour (mean distance'
+                f' {score.residual:.5f} of 255 grey levels): the residual path does nothing yet, or no more.'
+                " Adam's weight_decay shrinks it to nothing: use AdamW or weight_decay 0; a learning rate that is too"
+                ' high can keep it from learning too.'
+            )
+    if tb_logger:
+        for name, value in scalars.items():
+            tb_logger.add_scalar(f'metrics/{dataset}/{name}', value, current_iter)
+
+
+def _psnr(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
+    """Return each image's PSNR in dB, (B,), of (B, C, H, W) in [0, 1], not rounded to 8 bits."""
+    mse = (pred.clamp(0, 1) - gt).square_().flatten(1).mean(1)
+    return -10 * torch.log10(mse.clamp_min(1e-12))

@@ -1,0 +1,250 @@
+"""Option files: how one is read, and the command line of `train.py` and `test.py`.
+
+`parse_options` replaces BasicSR's: the same flags and the same result, but a YAML file is only data, and all that is
+wrong with it is said before anything starts. What may stand in a file is in `option_types.py`, the check of it in
+`option_check.py`.
+"""
+
+import argparse
+import os
+import random
+import sys
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from basicsr.utils import set_random_seed
+from basicsr.utils.dist_util import get_dist_info
+
+from facesr_plugin.errors import UserError
+from facesr_plugin.options.load.check import check
+from facesr_plugin.options.load.compare import check_newest
+from facesr_plugin.run.processes import join, same_everywhere
+
+__all__ = ['build_parser', 'check', 'load_yaml', 'override', 'parse_options']
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, refusing a key that stands twice in a mapping; a date is the text that it is."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, 'a text expected as key', key_node.start_mark)
+            if key_node.tag == 'tag:yaml.org,2002:merge':
+                continue
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f'key {key!r} stands twice', key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor('tag:yaml.org,2002:timestamp', _Loader.construct_yaml_str)
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read an option file as plain data: PyYAML's safe loader makes numbers, texts, lists and mappings only.
+
+    Raises:
+        UserError: The file is missing, is no YAML mapping, or holds a tag that would make Python objects.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            opt = yaml.load(file, Loader=_Loader)
+    except RecursionError as error:
+        raise UserError(f'{path}: not a valid option file: nested too deeply') from error
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path}: a UTF-8 text file expected') from error
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, 'problem_mark', None), getattr(error, 'problem', None) or error
+        where = f':{mark.line + 1}' if mark else ''
+        raise UserError(f'{path}{where}: not a valid option file: {" ".join(str(problem).split())}') from error
+    if not isinstance(opt, dict):
+        raise UserError(f'{path}: a mapping of options expected, got {type(opt).__name__}')
+    return opt
+
+
+def shipped_options() -> dict[str, Path]:
+    """Return the option files that come with the plugin, by name: a checkout's `options/`, or part of the package."""
+    installed = Path(__file__).resolve().parents[1] / 'option_files'
+    folder = installed if installed.is_dir() else Path(__file__).resolve().parents[2] / 'options'
+    return {path.name: path for path in sorted(folder.glob('*.yml'))}
+
+
+def find_option_file(path: str | Path) -> Path:
+    """Return the option file at `path`, or else the shipped one that `NAME.yml` or `options/NAME.yml` is, and say so.
+
+    Raises:
+        UserError: There is none of either; the line lists the shipped ones.
+    """
+    path = Path(path)
+    if os.path.exists(path):
+        return path
+    shipped = shipped_options()
+    if path.name in shipped and path.parent in (Path(), Path('options')):
+        print(f'{path}: not in the current folder; {shipped[path.name]}, which comes with the plugin, is used')
+        return shipped[path.name]
+    raise UserError(f'{path}: no such file, and none of those that come with the plugin: {", ".join(shipped)}')
+
+
+def set_option(opt: dict[str, Any], keys: list[str], value: Any, where: str) -> None:
+    """Set the option at a path of keys; the block it belongs to must be there.
+
+    Raises:
+        UserError: It is not; the line begins with `where`.
+    """
+    *parents, last = keys
+    block: Any = opt
+    for parent in parents:
+        block = block.get(parent) if isinstance(block, dict) else None
+    if not isinstance(block, dict):
+        raise UserError(f'{where}: no block {".".join(parents)} in the option file')
+    block[last] = value
+
+
+def override(opt: dict[str, Any], entry: str) -> None:
+    """Set a key of a block that the file has, from `a:b:c=value`, the value read as YAML.
+
+    Raises:
+        UserError: `entry` has another form, the block does not exist, or the value is no YAML.
+
+    Example:
+        >>> opt = {'train': {'total_iter': 10}}
+        >>> override(opt, 'train:total_iter=20')
+        >>> opt
+        {'train': {'total_iter': 20}}
+    """
+    path, separator, text = entry.partition('=')
+    if not separator:
+        raise UserError(f'--force_yml {entry}: KEY:SUBKEY=VALUE expected')
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f'--force_yml {entry}: the value is not valid YAML') from error
+    set_option(opt, [key.strip() for key in path.split(':')], value, f'--force_yml {path}')
+
+
+def build_parser(is_train: bool) -> argparse.ArgumentParser:
+    """Return the command line of `train.py` or `test.py`: BasicSR's flags."""
+    parser = argparse.ArgumentParser(
+        description=f'{"Train" if is_train else "Test"} with the loop of BasicSR.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument('-opt', required=True, help='option file, YAML, or the name of one that comes with the plugin')
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='check the file and all it names, and stop; with --auto_resume, the state too',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none', help='pytorch: under torchrun')
+    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state of this run')
+    parser.add_argument('--debug', action='store_true', help='a short cycle of log, save and validation, named debug_*')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers; not used')
+    parser.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:SUBKEY=VALUE', help='set options')
+    return parser
+
+
+def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Read the command line and its option file; stands in for `basicsr.utils.options.parse_options`.
+
+    Args:
+        root_path: Where `experiments/` and `results/` lie.
+        is_train: For training, else for a test.
+
+    Returns:
+        The options as BasicSR's pipelines expect them, and the parsed command line, with `is_seed_free`: whether the
+        file left the seed open and it was drawn.
+
+    Raises:
+        UserError: One line per problem.
+    """
+    args = build_parser(is_train).parse_args()
+    args.opt = str(find_option_file(args.opt))
+    opt = load_yaml(args.opt)
+    for entry in args.force_yml:
+        override(opt, entry)
+    check(opt, is_train)
+    root_path = opt.get('path', {}).get('root') or root_path
+    root = Path(root_path).expanduser().resolve() / ('experiments' if is_train else 'results') / _name(opt, args)
+    _check_writable(root)
+    if args.check:
+        if is_train and args.auto_resume:
+            check_newest(opt, root)
+        print(f'{args.opt}: the file and all it names are fine')
+        sys.exit(0)
+
+    if opt.get('num_gpu', 'auto') == 'auto':
+        opt['num_gpu'] = min(1, torch.cuda.device_count())
+    opt['dist'] = args.launcher != 'none'
+    if opt['dist']:
+        join(uses_cuda=opt['num_gpu'] > 0)
+    opt['rank'], opt['world_size'] = get_dist_info()
+    args.is_seed_free = opt.get('manual_seed') is None
+    if args.is_seed_free:
+        opt['manual_seed'] = same_everywhere(random.randint(1, 10000))
+    set_random_seed(opt['manual_seed'] + opt['rank'])
+
+    opt['auto_resume'], opt['is_train'] = args.auto_resume, is_train
+    opt.setdefault('scale', 4)
+    if args.debug and opt['name'] != root.name:
+        opt['name'] = root.name
+        if is_train:
+            opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8}
+        if opt.get('val'):
+            opt['val']['val_freq'] = 8
+    for phase, block in opt['datasets'].items():
+        block['phase'] = phase.split('_')[0]
+        block['scale'] = opt['scale']
+        for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+            if block.get(key):
+                block[key] = str(Path(block[key]).expanduser())
+        mode = block.get('prefetch_mode')
+        if mode == 'cpu' or (mode == 'cuda' and opt['num_gpu'] == 0):
+            why = {'cpu': 'is not used', 'cuda': 'needs a CUDA device, none is used here'}[mode]
+            print(f'datasets.{phase}.prefetch_mode: {mode} {why}; going on without')
+            block['prefetch_mode'] = None
+
+    if opt.get('val'):
+        opt['val'].setdefault('save_img', False)
+    if opt.get('logger'):
+        opt['logger'].setdefault('use_tb_logger', False)
+    path = opt.setdefault('path', {})
+    path.pop('root', None)  # BasicSR would make a folder of every entry
+    path.setdefault('resume_state', None)
+    for key in ('pretrain_network_g', 'resume_state'):
+        if path.get(key):
+            path[key] = str(Path(path[key]).expanduser())
+    path['log'] = str(root)
+    path['visualization'] = str(root / 'visualization')
+    if is_train:
+        path['experiments_root'] = str(root)
+        path['models'] = str(root / 'models')
+        path['training_states'] = str(root / 'training_states')
+    else:
+        path['results_root'] = str(root)
+    return opt, args
+
+
+def _name(opt: dict[str, Any], args: argparse.Namespace) -> str:
+    """Return the name of the run: that of the option file, marked if `--debug` is given."""
+    return f'debug_{opt["name"]}' if args.debug and not opt['name'].startswith('debug') else opt['name']
+
+
+def _check_writable(folder: Path) -> None:
+    """Check that a folder exists, or can be made, and can be written to.
+
+    Raises:
+        UserError: It cannot.
+    """
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not there.is_dir():
+        raise UserError(f'{there}: a folder expected, to hold {folder}')
+    effective = {'effective_ids': True} if os.access in os.supports_effective_ids else {}
+    if not os.access(there, os.W_OK | os.X_OK, **effective):
+        raise UserError(f'{there}: no permission to write there, for {folder}')

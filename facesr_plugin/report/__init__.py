@@ -1,0 +1,1 @@
+"""What looks at results: experiments, curves, pictures, the page."""

@@ -1,0 +1,1 @@
+"""The runner of experiments: protocols, their runs, and the command."""
