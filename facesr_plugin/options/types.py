@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from facesr_plugin.blocks import (
+    WHOLE,
     Block,
     ByType,
     Count,
@@ -28,7 +29,6 @@ from facesr_plugin.blocks import (
     PositiveNumber,
     Probability,
     RuleError,
-    Whole,
 )
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions, IoBackend
 from facesr_plugin.degradations import DegradationRanges, smallest_side
@@ -190,7 +190,7 @@ class TrainOptions(Block):
     """`train`: optimisation."""
 
     total_iter: PositiveCount = Field(description='iterations of the run')
-    warmup_iter: Annotated[Whole, Field(ge=-1)] = Field(-1, description='iterations of linear warm-up; -1: none')
+    warmup_iter: Annotated[int, Field(ge=-1), WHOLE] = Field(-1, description='iterations of linear warm-up; -1: none')
     precision: Literal['fp32', 'bf16', 'fp16'] | None = Field(
         None, description='of the network; default: bf16 where the device computes it natively, else fp32 (CUDA: TF32)'
     )
