@@ -1,6 +1,4 @@
 import pytest
-import torch
-from facesr_plugin.models.averages import Averages
 
 from facesr_plugin.models.history import COLUMNS, History, read_history
 
@@ -29,22 +27,3 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / 'a.csv').write_text('a,b\n1,2\n')
     with pytest.raises(ValueError, match='columns epoch,iter,alpha'):
         read_history(tmp_path / 'a.csv')
-
-
-def test_averages_leave_out_what_is_not_finite_and_start_anew():
-    averages = Averages()
-    averages.add('l', torch.tensor([1.0, float('nan'), 3.0]))
-    averages.add('l', torch.tensor([5.0]))
-    averages.add('none', torch.tensor([]))
-    assert averages.take() == {'l': 3.0}
-    assert averages.take() == {}
-
-
-def test_averages_go_on_from_a_state():
-    whole, first, second = Averages(), Averages(), Averages()
-    for part in (whole, first):
-        part.add('l', torch.tensor([1.0, 2.0]))
-    second.load_state_dict(first.state_dict(), torch.device('cpu'))
-    for part in (whole, second):
-        part.add('l', torch.tensor([6.0]))
-    assert whole.take() == second.take() == {'l': 3.0}
