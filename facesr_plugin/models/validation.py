@@ -11,6 +11,7 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils import tensor2img
 from torch.nn import functional as F
 
+from facesr_plugin.archs.plain import enlarge
 from facesr_plugin.errors import UserError
 from facesr_plugin.run.processes import sum_over_processes
 
@@ -42,11 +43,6 @@ class Scores:
     def collapsed(self) -> bool:
         """Whether the network does no more than enlarge bilinearly: within a tenth of a grey level."""
         return self.residual < COLLAPSED_BELOW
-
-
-def enlarge(lq: torch.Tensor, scale: int, mode: str) -> torch.Tensor:
-    """Enlarge (B, C, h, w) `scale` times; `bilinear` is the network's own global skip."""
-    return F.interpolate(lq, scale_factor=scale, mode=mode, align_corners=False)
 
 
 def check_pair(lq: torch.Tensor, gt: torch.Tensor, scale: int, name: str) -> None:

@@ -11,7 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGIS
 
 from facesr_plugin.blocks import StrictBlock, did_you_mean
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, FaceDegradationOptions
-from facesr_plugin.data.image_source import check_images, check_pairs
+from facesr_plugin.data.pairs import check_images, check_pairs
 from facesr_plugin.degradations import smallest_side
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.compare import as_trained, check_state
