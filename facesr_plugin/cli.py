@@ -16,7 +16,7 @@ COMMANDS = {  # name: the module whose `main` it is, and its line in the help
     'test': ('facesr_plugin.test', 'test a network on LR-HR pairs as an option file says'),
     'upscale': ('facesr_plugin.commands.upscale', 'enlarge pictures with a trained network'),
     'lmdb': ('facesr_plugin.commands.lmdb', 'pack folders of images into LMDBs for training and validation'),
-    'degrade': ('facesr_plugin.commands.degrade', 'degrade HR pictures to LR pictures as training does, or preview that'),
+    'degrade': ('facesr_plugin.commands.degrade', 'degrade HR pictures as training does, or draw a preview of it'),
     'curves': ('facesr_plugin.commands.curves', 'draw loss, PSNR and alpha of trainings over the epochs'),
     'compare': ('facesr_plugin.commands.compare', 'draw LR-HR pairs beside what networks make of them'),
     'report': ('facesr_plugin.commands.report', 'gather trainings in one HTML page'),

@@ -118,6 +118,8 @@ def read_shape(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as header:
             (width, height), orientation = header.size, header.getexif().get(ORIENTATION, 1)
+            if header.format == 'TIFF':  # whose size newer versions of Pillow have turned already
+                width, height = header.tag_v2[256], header.tag_v2[257]
     except Image.DecompressionBombError as error:
         raise UserError(f'{path}: {NO_IMAGE}: its header claims too many pixels ({error})') from error
     except NO_EXIF as error:
