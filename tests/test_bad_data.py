@@ -516,7 +516,8 @@ TABLE: dict[str, Row] = {
     ),
     'weights with NaN': (
         lambda case: case.save_weights(poison),
-        '{}/net.pth: finite weights expected, conv_first.weight holds NaN or infinity',
+        '{}/net.pth: finite weights expected, conv_first.weight holds NaN or infinity:'
+        ' the training that made them diverged',
     ),
     'params asked for, params_ema there': (
         lambda case: case.save_weights(key='params_ema'),

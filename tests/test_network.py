@@ -71,7 +71,8 @@ def change(name: str, value: torch.Tensor | None) -> dict[str, torch.Tensor]:
         ),
         (
             change('conv_last.bias', torch.full((3,), torch.nan)),
-            'n.pth: finite weights expected, the training that made them diverged',
+            'n.pth: finite weights expected, conv_last.bias holds NaN or infinity:'
+            ' the training that made them diverged',
         ),
     ],
 )
