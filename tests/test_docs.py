@@ -31,7 +31,8 @@ each_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.rel
 
 def blocks(page: Path, language: str) -> list[str]:
     """Return the fenced blocks of a language; '' are those of the shell."""
-    return re.findall(rf'^```{language}\n(.*?)^```$', page.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.findall(r'^```(\w*)\n(.*?)^```$', page.read_text(), re.MULTILINE | re.DOTALL)
+    return [block for name, block in found if name == language]
 
 
 def spans(page: Path) -> list[str]:
@@ -82,8 +83,8 @@ def flags(text: str) -> set[str]:
 
 
 def script_flags(path: Path) -> set[str]:
-    """Return the options that a script's sources define."""
-    sources = [path, *path.with_suffix('').glob('*.py')]
+    """Return the options that a script defines, or one of the packages beside it."""
+    sources = [path, *path.parent.glob('*/*.py')]
     return {flag for source in sources for flag in re.findall(r"'(--?[a-z][\w-]*)'", source.read_text())}
 
 
@@ -92,7 +93,8 @@ def overlay(options: dict, changes: dict) -> dict:
     merged = dict(options)
     for key, value in changes.items():
         old = merged.get(key)
-        is_same = isinstance(old, dict) and isinstance(value, dict) and value.get('type', old.get('type')) == old.get('type')
+        are_blocks = isinstance(old, dict) and isinstance(value, dict)
+        is_same = are_blocks and value.get('type', old.get('type')) == old.get('type')
         merged[key] = overlay(old, value) if is_same else value
     return merged
 
