@@ -24,6 +24,7 @@ README = ROOT / 'README.md'
 PAGES = [README, *sorted((ROOT / 'docs').glob('*.md')), DEFAULT_WEIGHTS.with_name('README.md')]
 PAGES.append(ROOT / 'tests/data/faces/README.md')
 SCHEMA = json.loads((ROOT / 'options/schema.json').read_text())
+VALIDATOR = jsonschema.validators.validator_for(SCHEMA)(SCHEMA)
 ENTRY_POINTS = {'facesr_plugin/train.py': 'train', 'facesr_plugin/test.py': 'test', 'basicsr/test.py': 'test'}
 
 each_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -183,7 +184,7 @@ def check_option_file(args):
     options = load_yaml(ROOT / 'options' / Path(args.opt).name)
     for entry in args.force_yml:
         override(options, entry)
-    jsonschema.validate(options, SCHEMA)
+    VALIDATOR.validate(options)
 
 
 def test_options_named_alone():
@@ -207,7 +208,7 @@ def test_yaml(page):
     options, known = load_yaml(ROOT / 'options/exp1_lsr.yml'), known_keys(SCHEMA)
     for snippet in map(nest, snippets):
         if snippet.keys() <= options.keys():
-            jsonschema.validate(overlay(options, snippet), SCHEMA)
+            VALIDATOR.validate(overlay(options, snippet))
         else:
             assert snippet.keys() <= known, snippet
 
