@@ -12,6 +12,7 @@ from facesr_plugin.errors import UserError
 from facesr_plugin.files import write
 from facesr_plugin.models.history import COLUMNS as HISTORY
 from facesr_plugin.models.validation import BASELINES
+from facesr_plugin.report.table import markdown_table
 
 Record = dict[str, Any]
 COLUMNS = (
@@ -64,13 +65,9 @@ def read_record(path: Path) -> Record:
         record = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f'{path}: a record written by run_experiments.py expected ({error})') from error
-    history = record.get('history') if isinstance(record, dict) else None
-    if (
-        not isinstance(history, dict)
-        or not set(record) >= KEYS
-        or not set(history) >= set(HISTORY)
-        or not history['iter']
-    ):
+    history = record.get('history') if isinstance(record, dict) and set(record) >= KEYS else None
+    columns = list(history.values()) if isinstance(history, dict) and set(history) >= set(HISTORY) else [None]
+    if not all(isinstance(column, list) and 0 < len(column) == len(columns[0]) for column in columns):
         raise UserError(f'{path}: a record written by run_experiments.py expected')
     return record
 
@@ -93,23 +90,23 @@ def summarise(records: list[Record]) -> dict[str, Any]:
     return {
         'cell': first['cell'],
         'seeds': ' '.join(str(record['seed']) for record in records),
-        'psnr': _mean(last('val_psnr')),
+        'psnr': mean(last('val_psnr')),
         'psnr_std': _deviation(last('val_psnr')),
-        'gain': _mean(gains),
+        'gain': mean(gains),
         'gain_std': _deviation(gains),
-        'best_psnr': _mean([max(record['history']['val_psnr']) for record in records]),
-        'raw_psnr': _mean(last('raw_psnr')),
-        'ssim': _mean(last('val_ssim')),
-        'residual': _mean(last('residual')),
-        'bilinear_psnr': _mean(last('bilinear_psnr')),
-        'bicubic_psnr': _mean(last('bicubic_psnr')),
-        'clean_psnr': _mean(clean['network']),
+        'best_psnr': mean([max(record['history']['val_psnr']) for record in records]),
+        'raw_psnr': mean(last('raw_psnr')),
+        'ssim': mean(last('val_ssim')),
+        'residual': mean(last('residual')),
+        'bilinear_psnr': mean(last('bilinear_psnr')),
+        'bicubic_psnr': mean(last('bicubic_psnr')),
+        'clean_psnr': mean(clean['network']),
         'clean_psnr_std': _deviation(clean['network']),
-        **{f'clean_{mode}_psnr': _mean(clean[mode]) for mode in BASELINES},
+        **{f'clean_{mode}_psnr': mean(clean[mode]) for mode in BASELINES},
         'iterations': last('iter')[0],
         'images': first['images'],
-        'seconds': _mean([record['seconds'] for record in records]),
-        'cpu_seconds': _mean([record['cpu_seconds'] for record in records]),
+        'seconds': mean([record['seconds'] for record in records]),
+        'cpu_seconds': mean([record['cpu_seconds'] for record in records]),
         'hardware': _distinct(f'{record["hardware"]}, threads: {record["threads"]}' for record in records),
         'option_file': first['option_file'],
         'changes': ', '.join(f'{key}={value}' for key, value in first['changes'].items()),
@@ -150,9 +147,8 @@ def format_table(rows: list[dict[str, Any]]) -> str:
         'changes in this cell': lambda row: f'`{row["changes"]}`' if row['changes'] else '',
         'commit': lambda row: row['commit'],
     }
-    table = [list(columns), ['---'] * len(columns), *([cell(row) for cell in columns.values()] for row in rows)]
+    table = markdown_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
     baselines = _distinct(f'bilinear {row["bilinear_psnr"]:.3f}, bicubic {row["bicubic_psnr"]:.3f} dB' for row in rows)
-    lines = ['| ' + ' | '.join(line) + ' |' for line in table]
     if with_clean:
         clean = _distinct(
             f'bilinear {row["clean_bilinear_psnr"]:.3f}, bicubic {row["clean_bicubic_psnr"]:.3f} dB'
@@ -161,7 +157,7 @@ def format_table(rows: list[dict[str, Any]]) -> str:
         )
         baselines += f'; on clean input {clean}'
     notes = [f'Enlarging scores: {baselines}.', f'Hardware: {_distinct(row["hardware"] for row in rows)}.', *NOTES]
-    return '\n'.join([*lines, '', '\n\n'.join(notes), ''])
+    return '\n\n'.join([table, *notes]) + '\n'
 
 
 def _clean(row: dict[str, Any]) -> str:
@@ -180,7 +176,8 @@ def _distinct(texts: Iterable[str]) -> str:
     return '; '.join(dict.fromkeys(texts))
 
 
-def _mean(values: list[float | None]) -> float | None:
+def mean(values: list[float | None]) -> float | None:
+    """Return the mean, or None where one of the values is not known."""
     return None if None in values else statistics.fmean(values)
 
 
