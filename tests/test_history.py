@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.models.averages import Averages
 from facesr_plugin.models.history import COLUMNS, History, read_history, read_rows
+from facesr_plugin.models.record import Averages
 
 
 def test_rows_are_written_read_and_restored(tmp_path):

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facesr_plugin.data.image_source import open_images
-from facesr_plugin.data.lmdb_images import image_key
+from facesr_plugin.archs.plain import enlarge
+from facesr_plugin.data.image_source import Images, open_images
+from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.errors import UserError
-from facesr_plugin.models.validation import STANDARD_METRICS, enlarge, evaluate
-from facesr_plugin.report.grid import Cell, as_batch, draw_grid
+from facesr_plugin.models.validation import STANDARD_METRICS, evaluate
+from facesr_plugin.report.grid import Cell, draw_grid
 
 FRAME = (255, 64, 0)  # RGB, around the crop in the whole picture
 Networks = dict[str, Callable[[torch.Tensor], torch.Tensor]]
@@ -41,30 +42,6 @@ class Crop(NamedTuple):
         return cv2.rectangle(image.copy(), *corners, FRAME, max(2, min(image.shape[:2]) // 100))
 
 
-class ImagesByKey:
-    """The images of an LMDB or a folder by `image_key`, so that both pair with each other."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._source = open_images(root, 'lmdb' if root.suffix == '.lmdb' else 'disk')
-        name = str if root.suffix == '.lmdb' else image_key
-        self._names = {name(key): key for key in self._source.keys}
-        self.keys = list(self._names)
-
-    def read(self, key: str) -> np.ndarray:
-        """Return an image, uint8 RGB (H, W, 3)."""
-        return self._source.read(self._names[key])
-
-
-def open_images_by_key(root: Path) -> ImagesByKey:
-    """Return the images at `root`: their `keys`, and `read(key)`.
-
-    Raises:
-        UserError: They cannot be found or read.
-    """
-    return ImagesByKey(root)
-
-
 @dataclass(frozen=True)
 class Pairs:
     """LR-HR pairs.
@@ -76,8 +53,8 @@ class Pairs:
         template: LR name for an HR name, e.g. `{}_x4`.
     """
 
-    lr: ImagesByKey
-    hr: ImagesByKey
+    lr: Images
+    hr: Images
     keys: list[str]
     template: str = '{}'
 
@@ -99,7 +76,7 @@ def open_pairs(lr: Path, hr: Path) -> Pairs:
     Raises:
         UserError: They cannot be found or read.
     """
-    lr_images, hr_images = open_images_by_key(lr), open_images_by_key(hr)
+    lr_images, hr_images = open_images(lr), open_images(hr)
     return Pairs(lr_images, hr_images, hr_images.keys)
 
 

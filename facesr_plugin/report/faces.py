@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facesr_plugin.commands.degrade import Degradation
+from facesr_plugin.archs.plain import enlarge
 from facesr_plugin.data.lmdb_images import image_key
-from facesr_plugin.degradations import DegradationRanges, KernelRanges, smallest_side
+from facesr_plugin.data.sizes import check_pair, lr_shape
+from facesr_plugin.degradations.pictures import Degradation, pick_ranges
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.errors import UserError
-from facesr_plugin.models.validation import enlarge
 from facesr_plugin.report.comparison import Networks, Pairs, open_pairs, spread, upscale_pair
 from facesr_plugin.report.experiment import Experiment
 
@@ -124,15 +124,11 @@ def read_faces(pairs: Pairs, count: int, missing: list[str]) -> dict[str, tuple[
     for key in spread(pairs.keys, count):
         try:
             lr, hr = pairs.read(key)
+            scale = _scale(*next(iter(faces.values()), (lr, hr)))
+            check_pair(lr.shape[:2], hr.shape[:2], scale, f'{pairs.hr.root}: {key}')
+            faces[key] = lr, hr
         except UserError as error:
             missing.append(str(error))
-            continue
-        scale = _scale(*next(iter(faces.values()), (lr, hr)))
-        if tuple(side * scale for side in lr.shape[:2]) != hr.shape[:2]:
-            found = f'{lr.shape[1]}x{lr.shape[0]} and {hr.shape[1]}x{hr.shape[0]} px'
-            missing.append(f'{pairs.hr.root}: {key}: left out, HR of {scale} times its LR expected, got {found}')
-            continue
-        faces[key] = lr, hr
     return faces
 
 
@@ -231,19 +227,14 @@ def draw_degradations(faces: dict[str, np.ndarray], experiments: list[Experiment
 
 def _degradation(experiment: Experiment, faces: dict[str, np.ndarray]) -> Degradation:
     """Return an experiment's degradation; UserError if its options are not known or do not suit these faces."""
-    datasets = experiment.options.get('datasets')
-    block = datasets.get('train') if isinstance(datasets, dict) else None
-    if not isinstance(block, dict):
-        raise UserError('the options of datasets.train are not known')
     scale = experiment.options.get('scale', 4)
     if not (isinstance(scale, int) and scale > 0):
         raise UserError(f'scale: a whole number above 0 expected, got {scale!r}')
-    degradation = Degradation(DegradationRanges.pick(experiment.options), KernelRanges.pick(block), scale)
-    least = smallest_side(degradation.ranges, degradation.blur, scale)
+    degradation = Degradation(*pick_ranges(experiment.options), scale)
+    least = degradation.smallest_side
     for key, face in faces.items():
         height, width = face.shape[:2]
-        if min(height, width) < least or height % scale or width % scale:
-            raise UserError(
-                f'{key}: sides of at least {least} px and divisible by {scale} expected, got {width}x{height} px'
-            )
+        lr_shape((height, width), scale, key)
+        if min(height, width) < least:
+            raise UserError(f'{key}: at least {least}x{least} px expected for these ranges, got {width}x{height}')
     return degradation

@@ -10,37 +10,11 @@ from typing import Any
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.files import write
-from facesr_plugin.models.history import COLUMNS as HISTORY
+from facesr_plugin.models.history import COLUMNS
 from facesr_plugin.models.validation import BASELINES
 from facesr_plugin.report.table import markdown_table
 
 Record = dict[str, Any]
-COLUMNS = (
-    'cell',
-    'seeds',
-    'psnr',
-    'psnr_std',
-    'gain',
-    'gain_std',
-    'best_psnr',
-    'raw_psnr',
-    'ssim',
-    'residual',
-    'bilinear_psnr',
-    'bicubic_psnr',
-    'clean_psnr',
-    'clean_psnr_std',
-    'clean_bilinear_psnr',
-    'clean_bicubic_psnr',
-    'iterations',
-    'images',
-    'seconds',
-    'cpu_seconds',
-    'hardware',
-    'option_file',
-    'changes',
-    'commit',
-)
 KEYS = {
     *('cell', 'seed', 'option_file', 'changes', 'opt', 'history', 'images', 'seconds', 'cpu_seconds'),
     *('hardware', 'threads', 'torch', 'commit'),
@@ -66,7 +40,7 @@ def read_record(path: Path) -> Record:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f'{path}: a record written by run_experiments.py expected ({error})') from error
     history = record.get('history') if isinstance(record, dict) and set(record) >= KEYS else None
-    columns = list(history.values()) if isinstance(history, dict) and set(history) >= set(HISTORY) else [None]
+    columns = list(history.values()) if isinstance(history, dict) and set(history) >= set(COLUMNS) else [None]
     if not all(isinstance(column, list) and 0 < len(column) == len(columns[0]) for column in columns):
         raise UserError(f'{path}: a record written by run_experiments.py expected')
     return record
@@ -79,7 +53,7 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def summarise(records: list[Record]) -> dict[str, Any]:
-    """Return the row, by `COLUMNS`, of the runs of one cell; what is not known or not recorded is None."""
+    """Return the table's row of the runs of one cell; what is not known or not recorded is None."""
     first = records[0]
 
     def last(column: str) -> list[float | None]:
@@ -115,9 +89,9 @@ def summarise(records: list[Record]) -> dict[str, Any]:
 
 
 def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write table.csv, with all digits, and table.md into `folder`."""
+    """Write rows, at least one, as table.csv, with all digits, and as table.md into `folder`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
     writer.writeheader()
     writer.writerows(rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,13 +105,13 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     with_clean = any(row['clean_psnr'] is not None for row in rows)
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         'cell': lambda row: row['cell'],
-        'PSNR': lambda row: _spread(row['psnr'], row['psnr_std'], '.3f'),
-        'gain': lambda row: _spread(row['gain'], row['gain_std'], '+.3f'),
+        'PSNR': lambda row: _spread(row, 'psnr'),
+        'gain': lambda row: _spread(row, 'gain', '+.3f'),
         'best': lambda row: f'{row["best_psnr"]:.3f}',
         **({'without EMA': lambda row: f'{row["raw_psnr"]:.3f}'} if with_ema else {}),
         'SSIM': lambda row: f'{row["ssim"]:.4f}',
         'residual': lambda row: f'{row["residual"]:.2g}',
-        **({'clean PSNR': _clean} if with_clean else {}),
+        **({'clean PSNR': lambda row: _spread(row, 'clean_psnr')} if with_clean else {}),
         'iterations': lambda row: f'{row["iterations"]:.0f}',
         'images': lambda row: f'{row["images"]:.0f}',
         'time, s': lambda row: _whole(row['seconds']),
@@ -160,12 +134,9 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     return '\n\n'.join([table, *notes]) + '\n'
 
 
-def _clean(row: dict[str, Any]) -> str:
-    return '-' if row['clean_psnr'] is None else _spread(row['clean_psnr'], row['clean_psnr_std'], '.3f')
-
-
-def _spread(mean: float, deviation: float | None, form: str) -> str:
-    return f'{mean:{form}}' + (f' ± {deviation:.3f}' if deviation is not None else '')
+def _spread(row: dict[str, Any], name: str, form: str = '.3f') -> str:
+    mean, deviation = row[name], row[f'{name}_std']
+    return '-' if mean is None else f'{mean:{form}}' + (f' ± {deviation:.3f}' if deviation is not None else '')
 
 
 def _whole(value: float | None) -> str:

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from facesr_plugin.commands.degrade import Degradation
+from facesr_plugin.data.image_source import Images, open_images
 from facesr_plugin.degradations import DegradationRanges, KernelRanges
+from facesr_plugin.degradations.pictures import Degradation, as_batch
 from facesr_plugin.enlarge.network import load_network, pick_device
 from facesr_plugin.models.validation import BASELINES, STANDARD_METRICS, enlarge, evaluate
-from facesr_plugin.report.comparison import ImagesByKey, open_images_by_key
-from facesr_plugin.report.grid import as_batch
 
 
 @torch.inference_mode()
@@ -35,12 +34,12 @@ def score_clean(folder: Path, opt: dict[str, Any], before_each: Callable[[], Non
     net = load_network(folder / 'models' / 'net_g_latest.pth', key)
     networks = {'network': net.to(device)}
     networks |= {mode: partial(enlarge, scale=scale, mode=mode) for mode in BASELINES}
-    pairs = _pairs(open_images_by_key(Path(opt['datasets']['val']['dataroot_gt']).expanduser()), scale, before_each)
+    pairs = _pairs(open_images(Path(opt['datasets']['val']['dataroot_gt']).expanduser()), scale, before_each)
     scores = evaluate(networks, pairs, scale, {'psnr': STANDARD_METRICS['psnr']}, device)
     return {name: score.metrics['psnr'] for name, score in scores.items()}
 
 
-def _pairs(faces: ImagesByKey, scale: int, before_each: Callable[[], None]) -> Iterator[dict[str, Any]]:
+def _pairs(faces: Images, scale: int, before_each: Callable[[], None]) -> Iterator[dict[str, Any]]:
     resize = Degradation(DegradationRanges(), KernelRanges(), scale).clean
     for key in faces.keys:
         before_each()
