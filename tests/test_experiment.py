@@ -5,11 +5,10 @@ import statistics
 from pathlib import Path
 
 import pytest
-import yaml
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.history import COLUMNS, History, read_history
-from facesr_plugin.report.experiment import compare_settings, forced_entries, load_experiment, load_experiments
+from facesr_plugin.report.experiment import forced_entries, load_experiment, load_experiments
 from facesr_plugin.report.records import KEYS
 
 HEAD = '# GENERATE TIME: Mon Nov 23 11:26:40 2026\n# CMD:\n# facesr_plugin/train.py -opt run.yml{}\n\n'
@@ -108,17 +107,6 @@ def test_a_history_without_a_row_is_a_problem(tmp_path):
     (tmp_path / 'history.csv').write_text(','.join(COLUMNS) + '\n')
     problems = load_experiment(str(tmp_path)).problems
     assert problems == [f'{tmp_path}/history.csv: no row yet; training writes one after each validation']
-
-
-def test_settings_side_by_side(tmp_path):
-    for name, options in {'a': {'scale': 4, 'x': [1]}, 'b': {'scale': 4, 'y': {'z': None}}}.items():
-        (write_history(tmp_path / name) / 'run.yml').write_text(yaml.safe_dump({'name': name, **options}))
-    experiments = load_experiments([str(tmp_path / 'a'), str(tmp_path / 'b')])
-    assert compare_settings(experiments) == [
-        ('scale', ['4', '4'], False),
-        ('x', ['[1]', None], True),
-        ('y.z', [None, 'null'], True),
-    ]
 
 
 def test_forced_entries_with_spaces():

@@ -185,6 +185,7 @@ def test_curves_are_those_of_the_history(page, experiments, column):
         )
         assert (line['index'], line['colour'], line['glyph']) == (index, COLOURS[index], GLYPHS[index])
         assert str(index) in page.drawn(column)
+        assert f'color: {COLOURS[index]}' in [tag['style'] for _, tag in page.tags if tag.get('class') == 'mark']
     baselines = {'bilinear': '24.250', 'bicubic': '24.125'} if column == 'val_psnr' else {}
     assert {name: set(line['text']) for name, line in lines.items()} == {k: {v} for k, v in baselines.items()}
 
@@ -292,14 +293,6 @@ DAMAGES = {
         lambda folder: (folder / 'history.csv').unlink(),
         'EXP/history.csv: no such file; training writes it after its first validation',
     ),
-    'empty_history': (
-        lambda folder: (folder / 'history.csv').write_bytes(b''),
-        'EXP/history.csv: a history.csv written by training expected, it has no column iter',
-    ),
-    'no_row': (
-        lambda folder: History(folder / 'history.csv').restore([]),
-        'EXP/history.csv: no row yet; training writes one after each validation',
-    ),
     'cut_history': (
         cut_history,
         f'EXP/history.csv:4: row left out, {len(COLUMNS)} numbers expected: damaged or cut short',
@@ -318,7 +311,7 @@ DAMAGES = {
     'other_scale': (other_scale, 'EXP/models/net_g_best.pth: a network of scale 4, as the faces, expected, got 2'),
     'no_models': (lambda folder: shutil.rmtree(folder / 'models'), 'EXP/models: no checkpoint net_g_*.pth yet'),
 }
-SHOWN_ITERATIONS = {'no_history': None, 'empty_history': None, 'no_row': None, 'cut_history': [10, 20]}
+SHOWN_ITERATIONS = {'no_history': None, 'cut_history': [10, 20]}
 SHOWN_TITLE = {'cut_best': 'EXP, net_g_latest.pth', 'other_scale': None, 'no_models': None}
 
 
@@ -420,28 +413,6 @@ def test_forced_options_count(tmp_path, data):
         ['50'],
     ]
     assert page.rows('results')['EXP'][0] == 'unfinished, 30 of 50 iterations'
-
-
-def test_eight_experiments_keep_their_colours(tmp_path, data):
-    folders = [make_experiment(tmp_path / f'run_{number}', data, seed=number) for number in range(8)]
-    page = make_page(tmp_path, *folders, options=('--faces', '1', '--draws', '1'))
-    colours = {line['name']: line['colour'] for line in page.figure('val_psnr')}
-    assert len(colours) == len(set(colours.values())) + 1 == 10  # the baselines share one
-    for column in CURVES:
-        assert {line['name']: line['colour'] for line in page.figure(column)}.items() <= colours.items()
-    marks = [tag['style'] for name, tag in page.tags if tag.get('class') == 'mark'][:8]
-    assert marks == [f'color: {colours[folder.name]}' for folder in folders]
-
-
-def test_baselines_of_different_validation_sets(tmp_path, data, experiments):
-    other = make_experiment(tmp_path / 'other', data)
-    path = other / 'history.csv'
-    path.write_text(path.read_text().replace('24.125', '22.5'))
-    page = make_page(tmp_path, *experiments, other)
-    names = {line['name'] for line in page.figure('val_psnr')}
-    assert names == {'first', 'second', 'other', 'bilinear', 'bicubic (first, second)', 'bicubic (other)'}
-    text = ' '.join(page.text.split())
-    assert 'bilinear 24.25 dB, bicubic (first, second) 24.12 dB, bicubic (other) 22.50 dB.' in text
 
 
 def test_no_validation(tmp_path, data):

@@ -131,7 +131,9 @@ def test_keys_read_a_chart(open_page):
 def test_touch_reads_a_chart(open_page):
     page = open_page(width=375, has_touch=True, is_mobile=True)
     page.locator('#chart-lr').tap()
-    assert page.locator('#chart-lr').get_by_role('status').text_content().startswith('iteration 20● ')
+    told = page.locator('#chart-lr').get_by_role('status')
+    assert told.text_content().startswith('iteration 20● ')
+    assert 0 <= told.bounding_box()['x'] < told.bounding_box()['x'] + told.bounding_box()['width'] <= 375
 
 
 def test_experiments_can_be_hidden(open_page):
