@@ -20,14 +20,14 @@ from experiments.protocol import differences, load_protocol
 from tiny import BREAK, ROOT, make_project
 from torch.nn import functional as F
 
-from facesr_plugin.commands.compare import Images
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions
+from facesr_plugin.data.image_source import open_images
 from facesr_plugin.degradations import resize_clean
+from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.enlarge.tiles import upscale_tensor
 from facesr_plugin.errors import RunError, UserError
 from facesr_plugin.options.types import RunOptions
-from facesr_plugin.report.grid import as_batch
 from facesr_plugin.report.records import format_table, read_record, summarise, write_record
 
 PROTOCOLS = sorted((ROOT / 'options' / 'protocols').glob('*.yml'))
@@ -204,7 +204,7 @@ def test_clean_scores_by_hand(project, table, inside):
     opt = record['opt'] | {'train': record['opt']['train'] | {'precision': 'fp32'}}
     scores = score_clean(folder, opt, lambda: None)
     net = load_network(folder / 'models' / 'net_g_latest.pth', 'params_ema')
-    faces = Images(Path(opt['datasets']['val']['dataroot_gt']))
+    faces = open_images(Path(opt['datasets']['val']['dataroot_gt']))
     psnr = {'network': [], 'bilinear': []}
     for hr in map(faces.read, faces.keys):
         lr = resize_clean(as_batch(hr), 4).mul(255).round().clamp(0, 255).byte()

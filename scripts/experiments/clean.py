@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from facesr_plugin.commands.compare import Images
+from facesr_plugin.data.image_source import Images, open_images
 from facesr_plugin.degradations import DegradationRanges, KernelRanges
 from facesr_plugin.degradations.pictures import Degradation, as_batch
 from facesr_plugin.enlarge.network import load_network, pick_device
@@ -34,7 +34,7 @@ def score_clean(folder: Path, opt: dict[str, Any], before_each: Callable[[], Non
     net = load_network(folder / 'models' / 'net_g_latest.pth', key)
     networks = {'network': net.to(device)}
     networks |= {mode: partial(enlarge, scale=scale, mode=mode) for mode in BASELINES}
-    pairs = _pairs(Images(Path(opt['datasets']['val']['dataroot_gt']).expanduser()), scale, before_each)
+    pairs = _pairs(open_images(Path(opt['datasets']['val']['dataroot_gt']).expanduser()), scale, before_each)
     scores = evaluate(networks, pairs, scale, {'psnr': STANDARD_METRICS['psnr']}, device)
     return {name: score.metrics['psnr'] for name, score in scores.items()}
 
