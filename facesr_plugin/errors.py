@@ -2,7 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 
@@ -17,6 +18,25 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message.rsplit(f'{type(self).__name__}: ', 1)[-1].strip())
+
+
+def each(function: Callable[[Any], Any], items: Iterable[Any], spread: Callable[..., Iterable[Any]] = map) -> list[Any]:
+    """Return what a function makes of each item; `spread` is `map` or that of a pool of threads.
+
+    Raises:
+        UserError: The function raised some: their lines, of all items.
+    """
+
+    def attempt(item: Any) -> Any:
+        try:
+            return function(item)
+        except UserError as error:
+            return error
+
+    results = list(spread(attempt, items))
+    if errors := [str(result) for result in results if isinstance(result, UserError)]:
+        raise UserError('\n'.join(errors))
+    return results
 
 
 class RunError(RuntimeError):

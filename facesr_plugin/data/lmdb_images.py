@@ -92,21 +92,10 @@ class SharedLmdbBackend(BaseStorageBackend):
     Args:
         db_paths: One LMDB's folder or several.
         client_keys: What `get` calls them.
-        readonly: Without effect, like all that follows: the environments are shared, and always opened alike.
-        lock: Without effect.
-        readahead: Without effect.
-        **kwargs: Without effect.
+        **kwargs: Without effect: the environments are shared, and always opened alike.
     """
 
-    def __init__(
-        self,
-        db_paths: str | list[str],
-        client_keys: str | list[str] = 'default',
-        readonly: bool = True,
-        lock: bool = False,
-        readahead: bool = False,
-        **kwargs: object,
-    ) -> None:
+    def __init__(self, db_paths: str | list[str], client_keys: str | list[str] = 'default', **kwargs: object) -> None:
         self.db_paths = [str(path) for path in (db_paths if isinstance(db_paths, list) else [db_paths])]
         client_keys = client_keys if isinstance(client_keys, list) else [client_keys]
         self._paths = dict(zip(client_keys, map(Path, self.db_paths), strict=True))
