@@ -30,8 +30,8 @@ from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_out_of_memory, run_command
+from facesr_plugin.options.compare import check_state, described
 from facesr_plugin.options.load import parse_options
-from facesr_plugin.options.load.compare import check_state, described
 from facesr_plugin.run import lock as run_lock
 from facesr_plugin.run import state as training_state
 from facesr_plugin.run.processes import is_distributed, leave, sum_over_processes

@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from facesr_plugin.options.load.types import RunOptions
 from pydantic.json_schema import GenerateJsonSchema
 
 import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable)
 from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.options.types import RunOptions
 
 SCHEMA = Path(__file__).resolve().parents[1] / 'options' / 'schema.json'
 

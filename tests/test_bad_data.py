@@ -21,7 +21,6 @@ import torch
 import yaml
 from basicsr.archs import build_network
 from basicsr.data.paired_image_dataset import PairedImageDataset
-from facesr_plugin.options.load.check import check
 from PIL import Image
 from small import Options, make_data, measuring_options, picture, put, training_options
 from torch.utils.data import DataLoader
@@ -31,6 +30,7 @@ from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset
 from facesr_plugin.data.images import read_image, write_image
 from facesr_plugin.errors import run_command
+from facesr_plugin.options.check import check
 from facesr_plugin.options.load import parse_options
 from facesr_plugin.run import checkpoint
 

@@ -14,13 +14,13 @@ import yaml
 from basicsr import test as test_pipeline
 from basicsr import train as train_pipeline
 from basicsr.archs import build_network
-from facesr_plugin.options.load.check import check
-from facesr_plugin.options.load.compare import as_trained, check_state, described
 from safetensors.torch import save_file
 from small import Options, make_data, measuring_options, put, training_options
 
 from facesr_plugin import test, train
 from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.options.check import check
+from facesr_plugin.options.compare import as_trained, check_state, described
 from facesr_plugin.options.load import load_yaml
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,6 @@ import yaml
 from experiments.clean import score_clean
 from experiments.command import Trainer, main
 from experiments.protocol import differences, load_protocol
-from facesr_plugin.options.load.types import RunOptions
 from tiny import BREAK, ROOT, make_project
 from torch.nn import functional as F
 
@@ -27,6 +26,7 @@ from facesr_plugin.degradations import resize_clean
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.enlarge.tiles import upscale_tensor
 from facesr_plugin.errors import RunError, UserError
+from facesr_plugin.options.types import RunOptions
 from facesr_plugin.report.grid import as_batch
 from facesr_plugin.report.records import format_table, read_record, summarise, write_record
 

@@ -14,8 +14,8 @@ from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, 
 from facesr_plugin.data.image_source import check_images, check_pairs
 from facesr_plugin.degradations import smallest_side
 from facesr_plugin.errors import UserError
-from facesr_plugin.options.load.compare import as_trained, check_state
-from facesr_plugin.options.load.types import NetworkOptions, PairOptions, RunOptions, types_of
+from facesr_plugin.options.compare import as_trained, check_state
+from facesr_plugin.options.types import NetworkOptions, PairOptions, RunOptions, types_of
 from facesr_plugin.run import checkpoint
 
 

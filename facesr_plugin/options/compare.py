@@ -7,7 +7,7 @@ from typing import Any
 from facesr_plugin.blocks import StrictBlock
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions
 from facesr_plugin.errors import UserError
-from facesr_plugin.options.load.types import NetworkOptions, RunOptions, TrainOptions, types_of
+from facesr_plugin.options.types import NetworkOptions, RunOptions, TrainOptions, types_of
 from facesr_plugin.run import state as training_state
 
 _BLOCKS = {'network_g': NetworkOptions, 'train': TrainOptions, 'datasets.train': FaceDegradationOptions}

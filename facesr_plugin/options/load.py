@@ -19,8 +19,8 @@ from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.options.load.check import check
-from facesr_plugin.options.load.compare import check_newest
+from facesr_plugin.options.check import check
+from facesr_plugin.options.compare import check_newest
 from facesr_plugin.run.processes import join, same_everywhere
 
 __all__ = ['build_parser', 'check', 'load_yaml', 'override', 'parse_options']

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Len
-from facesr_plugin.options.load.check import check
 from pydantic import AfterValidator, Field
 
 from facesr_plugin.blocks import Count, StrictBlock, did_you_mean
 from facesr_plugin.errors import UserError
+from facesr_plugin.options.check import check
 from facesr_plugin.options.load import load_yaml, set_option
 
 
