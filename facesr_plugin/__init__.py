@@ -6,14 +6,17 @@
 - `data/`: `FaceDegradationDataset`, HR faces and their blur kernels, from LMDB or folder.
 - `degradations/`: D and R, an HR batch to an LR batch.
 - `losses/`: `RegularizedL1Loss`, the dual-forward loss, and the schedule of its alpha.
-- `models/`: `AlphaRealESRNetModel`, one training step, validation, history, checkpoints.
-- `option_types.py`, `option_check.py`, `options.py`: what may stand in an option file, and how it is read.
-- `train.py`, `test.py`, `upscale_command.py`: entry points, installed as `facesr-train`, `-test` and `-upscale`.
-- `inference.py`, `api.py`: a trained network on pictures; `upscale`. `weights/`: the one that comes with the plugin.
-- `images.py`, `pictures.py`: image files as RGB, and with all they hold.
+- `models/`: `AlphaRealESRNetModel`, one training step, validation, the record of a run.
+- `run/`: what a training needs around the method: checkpoints, states, processes, the lock.
+- `options/`: what may stand in an option file, and how it is read.
+- `enlarge/`: a trained network on pictures; `upscale`. `weights/`: the network that comes with the plugin.
+- `report/`: what looks at results: curves, comparisons, the page.
+- `commands/`, `cli.py`: the command `facesr`; `train.py` and `test.py` are two of its subcommands.
 - `spandrel.py`: importing it lets programs built on spandrel load these networks.
-- `strict.py`, `state_check.py`, `run_lock.py`: typed option blocks, whether a state fits a file, one training a folder.
-- `errors.py`, `compat.py`: what is told in one line; what BasicSR 1.4.2 needs to be imported today.
+- `errors.py`, `files.py`, `blocks.py`, `compat.py`: what all stand on.
+
+Nothing imports what stands above it: from the ground up that is `errors`, `files`, `blocks`; archs, losses,
+degradations, data; run; models; options; enlarge; report; commands; the entry points.
 """
 
 from facesr_plugin import compat

@@ -1,22 +1,36 @@
-"""Option blocks as types: unknown keys and wrong values are refused, each problem in one line that names its key."""
+"""Option blocks as types: what may stand in each, and what is wrong with one, a line for each key."""
 
-import copy
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, Union, get_args
 
 from annotated_types import Len
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    ValidationError,
+    model_serializer,
+)
+from pydantic_core import CoreSchema, ErrorDetails
 
 from facesr_plugin.errors import UserError
 
 
-class StrictBlock(BaseModel):
-    """A block of options; unknown keys and values of another type are errors, and it cannot be changed."""
+class Block(BaseModel):
+    """A block of options; unknown keys and values of another type are errors, and it cannot be changed.
 
-    model_config = ConfigDict(extra='forbid', strict=True, frozen=True, allow_inf_nan=False)
+    A rule between keys is a `field_validator` of the later one, which finds the earlier ones in `info.data`, as far as
+    they are right. Defaults are validated too, so that it also runs where its own key is left out.
+    """
+
+    model_config = ConfigDict(extra='forbid', strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = '') -> Self:
@@ -25,36 +39,11 @@ class StrictBlock(BaseModel):
         Raises:
             UserError: One line per problem: `train.alpha_opt.start: expected ..., got ...`.
         """
-        block, problems = cls.examine(values, where)
-        if problems:
-            raise UserError('\n'.join(problems))
-        return block
-
-    @classmethod
-    def examine(cls, values: Mapping[str, Any], where: str = '') -> tuple[Self | None, list[str]]:
-        """Check `values` as `parse` does, but return the problems.
-
-        The rules of a block are checked once its values are right. So what is wrong is taken out, and the rest checked
-        again, until nothing is left to object to. A rule then sees defaults for what was taken out: what it says is
-        passed over if it names such a key. Only a wrong value that must be there hides its own block's rules.
-
-        Returns:
-            The block without what is wrong in it, None if that cannot be; and one line per problem.
-        """
-        rest, problems, taken_out = dict(values), {}, set()
-        while True:
-            try:
-                return cls.model_validate(rest), list(problems.values())
-            except ValidationError as error:
-                found = [_Problem(detail, cls) for detail in error.errors()]
-            if not problems:
-                rest = copy.deepcopy(rest)
-            found = [problem for problem in found if not problem.is_about(taken_out)]
-            for path, line in _lines(found).items():
-                problems.setdefault(path, '.'.join(filter(None, (where, line))))
-            taken_out |= {name for problem in found for name in problem.names}
-            if not any([_remove(rest, problem.path) for problem in found]):
-                return None, list(problems.values())
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            lines = _lines(error.errors(), cls)
+            raise UserError('\n'.join('.'.join(filter(None, (where, line))) for line in lines)) from error
 
     @classmethod
     def pick(cls, values: Mapping[str, Any]) -> Self:
@@ -64,6 +53,80 @@ class StrictBlock(BaseModel):
             UserError: As `parse`.
         """
         return cls.parse({key: value for key, value in values.items() if key in cls.model_fields})
+
+
+class OpenBlock(Block):
+    """A block of a class that is not ours: its further keys are that class's business, and stay as they are."""
+
+    model_config = ConfigDict(extra='allow')
+
+    type: str
+
+    @model_serializer
+    def _as_it_is(self) -> dict[str, Any]:
+        return {'type': self.type, **self.model_extra}
+
+
+class RuleError(ValueError):
+    """Raised by a rule that is about a key inside the value that it looks at.
+
+    Args:
+        key: Its path there, e.g. `periods`.
+        message: What was expected, and what came.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class ByType:
+    """Blocks of which `type` says which class's options they are: ours for the types that they name, else open.
+
+    Use: `network_g: ByType.of(FaceSRResNetOptions, MSRResNetOptions)`, or `one_of` where no other type is known.
+    """
+
+    def __init__(self, ours: tuple[type[Block], ...], is_open: bool) -> None:
+        self.ours, self.is_open = ours, is_open
+
+    @classmethod
+    def of(cls, *ours: type[Block]) -> Any:
+        """Return the annotation of a block of one of these or of any other type."""
+        return cls(ours, is_open=True)._annotation()
+
+    @classmethod
+    def one_of(cls, *ours: type[Block]) -> Any:
+        """Return the annotation of a block of one of these types."""
+        return cls(ours, is_open=False)._annotation()
+
+    def _annotation(self) -> Any:
+        blocks = (*self.ours, OpenBlock) if self.is_open else self.ours
+        members = tuple(Annotated[block, Tag(f'[{block.__name__}]')] for block in blocks)
+        known = ' or '.join(repr(name) for block in self.ours for name in types_of(block))
+        discriminator = Discriminator(
+            self.choose, custom_error_type='unknown_type', custom_error_message=f'expected {known}'
+        )
+        return Annotated[Union[members], discriminator, self]  # noqa: UP007  (of a tuple)
+
+    def choose(self, value: Any) -> str:
+        """Return the tag of the block that a value is for; the first one tells what is wrong with other things."""
+        name = value.get('type') if isinstance(value, dict) else getattr(value, 'type', None)
+        if not isinstance(name, str):
+            return f'[{self.ours[0].__name__}]'
+        block = next((block for block in self.ours if name in types_of(block)), OpenBlock)
+        return f'[{block.__name__}]'
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema: Any = handler(OpenBlock.__pydantic_core_schema__) if self.is_open else False
+        for block in reversed(self.ours):
+            is_ours = {'properties': {'type': {'enum': list(types_of(block))}}, 'required': ['type']}
+            schema = {'if': is_ours, 'then': handler(block.__pydantic_core_schema__), 'else': schema}
+        return {'type': 'object', 'required': ['type'], **schema}
+
+
+def types_of(block: type[Block]) -> tuple[str, ...]:
+    """Return the classes that `block` has the options of."""
+    return get_args(block.model_fields['type'].annotation)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -80,87 +143,34 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f', did you mean {close[0]!r}?' if close else f' (known: {", ".join(known)})'
 
 
-class _Problem:
-    """One of pydantic's findings, in our words.
-
-    Attributes:
-        path: Of the key, in the block that was checked.
-        line: The path, what was expected and what came.
-        expected: That part of the line, where several findings on one key can be told in one line.
-        names: The paths of the key and of the one that it may have been meant for.
-    """
-
-    def __init__(self, detail: ErrorDetails, block: type[BaseModel]) -> None:
-        self.path = tuple(part for part in detail['loc'] if not _is_tag(part))
-        self.expected, self.end = '', f', got {detail["input"]!r}{_note(detail)}'
-        self.rule: str | None = None
-        self.kind = detail['type']
-        meant = ''
-        match detail['type']:
+# ------------------------------------------------------------------ what is wrong, in our words
+def _lines(errors: list[ErrorDetails], block: type[Block]) -> list[str]:
+    """Return one line for each key that pydantic objects to; of a union that is what any member expected."""
+    lines: dict[tuple, str] = {}
+    expected: dict[tuple, list[str]] = {}
+    for error in errors:
+        path = tuple(part for part in error['loc'] if not _is_tag(part))
+        got = f', got {error["input"]!r}'
+        match error['type']:
             case 'extra_forbidden':
-                text = did_you_mean(str(self.path[-1]), _fields_at(block, self.path[:-1]))
-                meant = text.partition("'")[2].partition("'")[0]
-                message = f'unknown option{text}'
+                message = f'unknown option{did_you_mean(str(path[-1]), _fields_at(block, error["loc"][:-1]))}'
             case 'missing':
                 message = 'missing'
-            case 'value_error' if isinstance(detail['input'], dict):  # a block's rule names the key itself
-                self.rule = str(detail['ctx']['error'])
-                name, _, message = self.rule.partition(': ')
-                self.block = self.path
-                self.path += tuple(name.split('.'))
+            case 'unknown_type':
+                path, message = (*path, 'type'), f'{error["msg"]}, got {error["input"]["type"]!r}'
+            case 'value_error' if isinstance(error['ctx']['error'], RuleError):
+                path = (*path, *filter(None, [error['ctx']['error'].key]))
+                message = str(error['ctx']['error'])
             case 'value_error':
-                message = f'{detail["ctx"]["error"]}{self.end}'
-            case _ if detail['loc'][-1] == '[key]' or detail['type'] == 'invalid_key':
-                self.path = (*self.path[:-1], detail['input'])
-                message = f'a text expected as key{self.end}'
+                message = f'{error["ctx"]["error"]}{got}'
+            case _ if error['loc'][-1] == '[key]' or error['type'] == 'invalid_key':
+                path, message = (*path[:-1], error['input']), f'a text expected as key{got}'
             case _:
-                self.expected = _expected(detail)
-                message = f'expected {self.expected}{self.end}'
-        self.line = f'{".".join(map(str, self.path))}: {message}'
-        self.names = [self.path[: depth + 1] for depth in range(len(self.path))]
-        if meant:
-            self.names.append((*self.path[:-1], meant))
-
-    def is_about(self, taken_out: set[tuple]) -> bool:
-        """Return whether this is said of a key that was taken out: by a rule, or because nothing is left there."""
-        if self.kind in ('missing', 'too_short') and self.path in taken_out:
-            return True
-        if self.rule is None:
-            return False
-        names = {str(path[-1]) for path in taken_out if path[:-1] == self.block}
-        return any(name.removesuffix('s') in self.rule for name in names)
-
-
-def _lines(problems: list[_Problem]) -> dict[tuple, str]:
-    """Return one line for each key that has problems, by its path."""
-    lines: dict[tuple, str] = {}
-    choices: dict[tuple, list[str]] = {}
-    for problem in problems:
-        lines[problem.path] = problem.line
-        if problem.expected:  # one member of a union
-            choices.setdefault(problem.path, []).append(problem.expected)
-            key, expected = '.'.join(map(str, problem.path)), ' or '.join(choices[problem.path])
-            lines[problem.path] = f'{key}: expected {expected}{problem.end}'
-    return lines
-
-
-def _expected(detail: ErrorDetails) -> str:
-    if detail['type'] in ('model_type', 'dict_type'):
-        return 'a dictionary of options'
-    for kind, key, bound in (('too_short', 'min_length', 'at least'), ('too_long', 'max_length', 'at most')):
-        if detail['type'] == kind:
-            number = detail['ctx'][key]
-            return f'{bound} {number} item{"" if number == 1 else "s"}'
-    message = detail['msg'].removeprefix('Input should be ')
-    return message.replace('a valid integer', 'a whole number').replace('a valid ', 'a ')
-
-
-def _note(detail: ErrorDetails) -> str:
-    """Explain text that looks like a number."""
-    text = detail['input']
-    if isinstance(text, str) and detail['type'] in ('float_type', 'int_type') and _is_number(text):
-        return f' (YAML 1.1 reads {text} as text: write {float(text)!r} or !!float {text})'
-    return ''
+                choices = expected.setdefault(path, [])
+                choices.append(_expected(error))
+                message = f'expected {" or ".join(choices)}{got}{_note(error)}'
+        lines[path] = f'{".".join(map(str, path))}: {message}'
+    return list(lines.values())
 
 
 def _is_tag(part: str | int) -> bool:
@@ -168,34 +178,50 @@ def _is_tag(part: str | int) -> bool:
     return isinstance(part, str) and ('[' in part or part in ('float', 'int', 'str', 'list', 'dict', 'bool', 'none'))
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
 def _fields_at(block: type[BaseModel], path: Iterable[str | int]) -> list[str]:
-    """Return the field names of the block that lies at `path` below `block`."""
+    """Return the field names of the block at `path`, in which tags name the members of unions."""
     for part in path:
-        field = block.model_fields.get(str(part))
-        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, '__args__', ())]
-        block = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), block)
+        if f'{part}'.startswith('['):
+            names = {cls.__name__: cls for cls in _subclasses(Block)}
+            block = names.get(part.strip('[]'), block)
+        elif part in block.model_fields:
+            annotation = block.model_fields[part].annotation
+            members = (annotation, *get_args(annotation), *(a for m in get_args(annotation) for a in get_args(m)))
+            block = next((m for m in members if isinstance(m, type) and issubclass(m, BaseModel)), block)
     return list(block.model_fields)
 
 
-def _remove(values: dict, path: tuple) -> bool:
-    """Take what lies at `path` out, or the value that holds it if that is no block; return whether it was there."""
-    *parents, last = path or (None,)
-    for part in parents:
-        if not isinstance(values.get(part), dict):
-            last = part
-            break
-        values = values[part]
-    if last not in values:
-        return False
-    del values[last]
-    return True
+def _subclasses(cls: type) -> list[type]:
+    return [cls, *(deeper for below in cls.__subclasses__() for deeper in _subclasses(below))]
+
+
+def _expected(error: ErrorDetails) -> str:
+    if error['type'] in ('model_type', 'dict_type'):
+        return 'a dictionary of options'
+    for kind, key, bound in (('too_short', 'min_length', 'at least'), ('too_long', 'max_length', 'at most')):
+        if error['type'] == kind:
+            number = error['ctx'][key]
+            return f'{bound} {number} item{"" if number == 1 else "s"}'
+    message = error['msg'].removeprefix('Input should be ')
+    return message.replace('a valid integer', 'a whole number').replace('a valid ', 'a ')
+
+
+def _note(error: ErrorDetails) -> str:
+    """Explain text that looks like a number."""
+    text = error['input']
+    if not isinstance(text, str) or error['type'] not in ('float_type', 'int_type'):
+        return ''
+    try:
+        number = float(text)
+    except ValueError:
+        return ''
+    return f' (YAML 1.1 reads {text} as text: write {number!r} or !!float {text})' if math.isfinite(number) else ''
+
+
+# --------------------------------------------------------------------------- kinds of values
+def _whole(value: Any) -> Any:
+    """Take `!!float 5e3` for 5000, as BasicSR's own option files write large numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _ascending(values: list[float]) -> list[float]:
@@ -210,20 +236,17 @@ def _probabilities(values: list[float]) -> list[float]:
     return values
 
 
-def positive(values: list[float]) -> list[float]:
-    """Validate that a range starts above 0."""
+def _positive(values: list[float]) -> list[float]:
     if values[0] <= 0:
         raise ValueError('expected numbers above 0')
     return values
 
 
-def _whole(value: Any) -> Any:
-    """Take `!!float 5e3` for 5000, as BasicSR's own option files write large numbers."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
+Whole = Annotated[int, BeforeValidator(_whole)]
+Count = Annotated[Whole, Field(ge=0)]
+PositiveCount = Annotated[Whole, Field(ge=1)]
+PositiveNumber = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Probabilities = Annotated[list[float], AfterValidator(_probabilities)]
 Range = Annotated[list[float], Len(2, 2), AfterValidator(_ascending)]
-Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
-PositiveCount = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+PositiveRange = Annotated[Range, AfterValidator(_positive)]

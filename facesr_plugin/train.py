@@ -11,7 +11,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,10 +29,9 @@ from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_out_of_memory, run_command
-from facesr_plugin.options.compare import check_state, described
+from facesr_plugin.options.compare import described, differences
 from facesr_plugin.options.load import parse_options
-from facesr_plugin.run import lock as run_lock
-from facesr_plugin.run import state as training_state
+from facesr_plugin.run import lock, state
 from facesr_plugin.run.processes import is_distributed, leave, sum_over_processes
 
 CHECK_SIGNALS_EVERY = 10  # iterations, in a distributed run, whose processes must agree to stop
@@ -56,13 +54,15 @@ class Stopped(Exception):  # noqa: N818  (not an error)
 
 
 class TrainingRun:
-    """The parts of BasicSR's training loop that the plugin replaces, and what they share."""
+    """The parts of BasicSR's training loop that the plugin replaces, and what they share.
+
+    The loop ends an iteration where it draws the next one's batch, so that is where a signal stops the run (`between`).
+    """
 
     def __init__(self) -> None:
         self.opt: dict[str, Any] = {}
-        self.is_seed_free = False
+        self.checked_opt: dict[str, Any] = {}
         self.lock: TextIO | None = None
-        self.described: dict[str, Any] = {}
         self.model: Any = None
         self.tb_logger: Any = None
         self.sampler: EpochSampler | None = None
@@ -87,29 +87,24 @@ class TrainingRun:
     def parse_options(self, root_path: str, is_train: bool) -> tuple[dict[str, Any], Namespace]:
         """Read and check the option file, lock the run; a batch of the loader holds all images of an iteration."""
         self.opt, args = parse_options(root_path, is_train)
-        self.is_seed_free = args.is_seed_free
         if self.opt['rank'] == 0:
-            self.lock = run_lock.take(Path(self.opt['path']['experiments_root']))
-        self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train'].get('accumulate', 1)
-        self.described = deepcopy(described(self.opt))  # before BasicSR takes options out of it
+            self.lock = lock.take(Path(self.opt['path']['experiments_root']))
+        self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train']['accumulate']
+        self.checked_opt = described(args.run) | {'world_size': self.opt['world_size']}
         return self.opt, args
 
     def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
-        """Find the training state to go on from."""
+        """Find the training state to go on from, with the seed that was drawn when its run began if one was."""
         opt['root_path'] = str(Path(opt['path']['experiments_root']).parents[1])  # path.root, if the file names one
-        state = training_state.load(opt)
-        if state and self.is_seed_free:
-            self._take_seed(state)
-        if state and (problems := check_state(opt, state)):
+        found = state.find(opt)
+        if found and (problems := differences(self.checked_opt, found)):
             raise UserError('\n'.join(problems))
-        self.start_iter = state['iter'] if state else 0
-        return state
-
-    def _take_seed(self, state: dict[str, Any]) -> None:
-        """Go on with the seed that was drawn when the run began."""
-        seed = state.get('facesr', {}).get('options', {}).get('manual_seed', self.opt['manual_seed'])
-        self.opt['manual_seed'] = self.described['manual_seed'] = seed
-        set_random_seed(seed + self.opt['rank'])
+        self.start_iter = found['iter'] if found else 0
+        if self.checked_opt['manual_seed'] is None:
+            saved = found and (found.get('facesr', {}).get('options') or {}).get('manual_seed')
+            self.checked_opt['manual_seed'] = opt['manual_seed'] = saved or opt['manual_seed']
+            set_random_seed(opt['manual_seed'] + opt['rank'])
+        return found
 
     def init_tb_loggers(self, stock: Any, opt: dict[str, Any]) -> Any:
         """Open TensorBoard's file; what another process wrote after the state that this one resumes is void."""
@@ -128,10 +123,11 @@ class TrainingRun:
         return self.sampler
 
     def build_model(self, opt: dict[str, Any]) -> Any:
-        """Build the model, and let it flush TensorBoard whenever it saves."""
-        training_state.check_shared(opt, self.start_iter)
+        """Build the model, and tell it what its history and states say of the run."""
+        state.check_shared(Path(opt['path']['training_states']), opt['rank'], self.start_iter)
         self.model = build_model(opt)
-        self.model.tb_logger, self.model.described = self.tb_logger, self.described
+        self.model.tb_logger, self.model.checked_opt = self.tb_logger, self.checked_opt
+        self.model.iter_per_epoch = self.sampler.iter_per_epoch
         return self.model
 
     def make_message_logger(self, opt: dict[str, Any], start_iter: int, tb_logger: Any) -> MessageLogger:
@@ -141,7 +137,7 @@ class TrainingRun:
         return message_logger
 
     def make_prefetcher(self, kind: type[Prefetcher], loader: Any, opt: dict[str, Any] | None = None) -> Prefetcher:
-        """Draw batches between iterations; before each, see whether to stop, and after it tell the model the epoch."""
+        """Draw batches between iterations; before each, see whether to stop."""
         del opt  # only stock's CUDAPrefetcher needs it
 
         @contextmanager
@@ -150,7 +146,6 @@ class TrainingRun:
             self.is_between = True
             yield
             self.is_between = False
-            self.model.epoch = self.sampler.epoch + 1
 
         return kind(loader, between)
 
@@ -180,13 +175,13 @@ class TrainingRun:
     def save(self) -> None:
         """Save weights and state of the last finished iteration, unless they are."""
         iteration = self.model.current_iter if self.model else 0
+        if iteration <= self.start_iter:
+            return
         states = Path(self.opt['path']['training_states'])
-        if iteration > self.start_iter and not (states / f'{iteration}.state').exists():
-            epoch = self.model.epoch - 1 if self.model.epoch else 0
+        if not self.model.is_state_due and not (states / f'{iteration}.state').exists():
             get_root_logger().info(f'Saving iteration {iteration:,}; go on from it with --auto_resume.')
-            self.model.save(epoch, iteration)
-            if self.model.state_due is not None:  # its validation did not come to pass
-                self.model.save_training_state(epoch, iteration)
+            self.model.save(self.model.epoch - 1, iteration)
+        self.model.finish_iteration()
 
 
 def main() -> int | None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
-
 from facesr_plugin.models.averages import Averages
+
 from facesr_plugin.models.history import COLUMNS, History, read_history
 
 

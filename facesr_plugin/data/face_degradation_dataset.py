@@ -8,19 +8,19 @@ import cv2
 import numpy as np
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch.utils.data import Dataset
 
-from facesr_plugin.blocks import Count, PositiveCount, StrictBlock
+from facesr_plugin.blocks import Block, Count, PositiveCount, RuleError
 from facesr_plugin.data.image_source import open_images
 from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
 from facesr_plugin.errors import UserError
 
 
-class IoBackend(StrictBlock):
+class IoBackend(Block):
     """`io_backend`: where images are read from."""
 
-    type: Literal['lmdb', 'disk'] = Field(description='lmdb: made by scripts/create_lmdb.py; disk: a folder of images')
+    type: Literal['lmdb', 'disk'] = Field(description='lmdb: made by `facesr lmdb`; disk: a folder of images')
 
 
 class FaceDegradationOptions(KernelRanges):
@@ -30,6 +30,7 @@ class FaceDegradationOptions(KernelRanges):
     type: Literal['FaceDegradationDataset']
     dataroot_gt: str = Field(description='LMDB or folder of HR faces')
     io_backend: IoBackend
+    scale: PositiveCount = Field(4, description='set by BasicSR from the top level')
     gt_size: PositiveCount = Field(512, description='HR patch, px; images of this size are used whole')
     use_hflip: bool = Field(True, description='flip half of the samples horizontally')
     use_rot: bool = Field(False, description='rotate by multiples of 90 degrees too')
@@ -46,7 +47,20 @@ class FaceDegradationOptions(KernelRanges):
     persistent_workers: bool = Field(False, description='keep the loader processes between epochs')
 
     phase: Literal['train'] = Field('train', description='set by BasicSR')
-    scale: PositiveCount = Field(4, description='set by BasicSR from the top level')
+
+    @field_validator('gt_size')
+    @classmethod
+    def _is_of_the_scale(cls, gt_size: int, info: ValidationInfo) -> int:
+        if 'scale' in info.data and gt_size % info.data['scale']:
+            raise ValueError(f'a multiple of the scale {info.data["scale"]} expected')
+        return gt_size
+
+    @field_validator('persistent_workers')
+    @classmethod
+    def _need_workers(cls, persistent: bool, info: ValidationInfo) -> bool:
+        if persistent and info.data.get('num_worker_per_gpu') == 0:
+            raise RuleError('', 'needs num_worker_per_gpu of at least 1, got 0')
+        return persistent
 
 
 @DATASET_REGISTRY.register()
@@ -72,9 +86,6 @@ class FaceDegradationDataset(Dataset):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         self.options = FaceDegradationOptions.parse(opt, 'datasets.train')
-        if self.options.gt_size % self.options.scale:
-            expected = f'a multiple of the scale {self.options.scale}'
-            raise UserError(f'datasets.train.gt_size: {expected} expected, got {self.options.gt_size}')
         root = Path(self.options.dataroot_gt).expanduser()
         self.images = open_images(root, self.options.io_backend.type)
         for key, (height, width) in zip(self.images.keys, self.images.shapes, strict=True):

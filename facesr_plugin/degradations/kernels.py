@@ -6,20 +6,20 @@ from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Len
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from scipy.special import j1
 
-from facesr_plugin.blocks import Probabilities, Probability, Range, StrictBlock
+from facesr_plugin.blocks import Block, Probabilities, Probability, Range, Whole
 
 KernelName = Literal['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
 KernelNames = Annotated[list[KernelName], Len(1)]
-KernelSize = Annotated[int, Field(ge=7, multiple_of=1)]
+KernelSize = Annotated[Whole, Field(ge=7)]
 
 _ALL_KERNELS = list(KernelName.__args__)
 _KERNEL_PROB = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
 
 
-class KernelRanges(StrictBlock):
+class KernelRanges(Block):
     """What blur kernels are drawn from; names and defaults are those of `train_realesrnet_x4plus.yml`."""
 
     blur_kernel_size: KernelSize = Field(21, description='largest kernel of the first blur, px, odd; smallest is 7')
@@ -40,15 +40,20 @@ class KernelRanges(StrictBlock):
 
     final_sinc_prob: Probability = Field(0.8, description='probability of a final sinc filter')
 
-    @model_validator(mode='after')
-    def _check(self) -> 'KernelRanges':
-        for suffix in ('', '2'):
-            if getattr(self, f'blur_kernel_size{suffix}') % 2 == 0:
-                raise ValueError(f'blur_kernel_size{suffix}: an odd number expected')
-            names, probabilities = getattr(self, f'kernel_list{suffix}'), getattr(self, f'kernel_prob{suffix}')
-            if len(names) != len(probabilities):
-                raise ValueError(f'kernel_prob{suffix}: {len(names)} numbers expected, as many as kernel_list{suffix}')
-        return self
+    @field_validator('blur_kernel_size', 'blur_kernel_size2')
+    @classmethod
+    def _is_odd(cls, size: int) -> int:
+        if size % 2 == 0:
+            raise ValueError('an odd number expected')
+        return size
+
+    @field_validator('kernel_prob', 'kernel_prob2')
+    @classmethod
+    def _one_per_kernel(cls, probabilities: list[float], info: ValidationInfo) -> list[float]:
+        names = info.field_name.replace('prob', 'list')
+        if names in info.data and len(info.data[names]) != len(probabilities):
+            raise ValueError(f'{len(info.data[names])} numbers expected, as many as {names}')
+        return probabilities
 
 
 def sample_kernels(

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import torch
 from annotated_types import Len
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch.nn import functional as F
 
-from facesr_plugin.blocks import Probabilities, Probability, Range, StrictBlock, positive
+from facesr_plugin.blocks import Block, PositiveRange, Probabilities, Probability, Range
 from facesr_plugin.degradations.blur import filter_batch
 from facesr_plugin.degradations.jpeg import jpeg
 from facesr_plugin.degradations.kernels import KernelRanges
@@ -16,15 +16,14 @@ from facesr_plugin.degradations.noise import add_gaussian_noise, add_poisson_noi
 from facesr_plugin.degradations.streams import RandomStreams
 
 _MODES = ['area', 'bilinear', 'bicubic']
-ResizeRange = Annotated[Range, AfterValidator(positive)]
 ResizeProbabilities = Annotated[Probabilities, Len(3, 3)]
 
 
-class DegradationRanges(StrictBlock):
+class DegradationRanges(Block):
     """What a batch's degradation is drawn from; names and defaults are those of `train_realesrnet_x4plus.yml`."""
 
     resize_prob: ResizeProbabilities = Field([0.2, 0.7, 0.1], description='first resize: chances of up, down, keep')
-    resize_range: ResizeRange = Field([0.15, 1.5], description='first resize: smallest and largest scale factor')
+    resize_range: PositiveRange = Field([0.15, 1.5], description='first resize: smallest and largest scale factor')
     gaussian_noise_prob: Probability = Field(0.5, description='first noise: probability of Gaussian, else Poisson')
     noise_range: Range = Field([1, 30], description='first Gaussian noise: standard deviation, 8-bit grey levels')
     poisson_scale_range: Range = Field([0.05, 3], description='first Poisson noise: strength')
@@ -33,7 +32,7 @@ class DegradationRanges(StrictBlock):
 
     second_blur_prob: Probability = Field(0.8, description='probability of the second blur')
     resize_prob2: ResizeProbabilities = Field([0.3, 0.4, 0.3], description='as above, for the second resize')
-    resize_range2: ResizeRange = Field([0.3, 1.2], description='as above, relative to the LR size')
+    resize_range2: PositiveRange = Field([0.3, 1.2], description='as above, relative to the LR size')
     gaussian_noise_prob2: Probability = Field(0.5, description='as above, for the second noise')
     noise_range2: Range = Field([1, 25], description='as above, for the second noise')
     poisson_scale_range2: Range = Field([0.05, 2.5], description='as above, for the second noise')

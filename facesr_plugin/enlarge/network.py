@@ -7,7 +7,7 @@ import torch
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.errors import UserError
-from facesr_plugin.run.checkpoint import check_fit, load_weights
+from facesr_plugin.run.checkpoint import check_finite, check_fit, load_weights
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'facesr_x4.pth'
 DEVICES = ('auto', 'cpu', 'cuda', 'mps')
@@ -59,8 +59,7 @@ def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path =
     with torch.device('meta'):  # nothing is allocated until the shapes are known to be right
         net = FaceSRResNet(num_feat=num_feat, num_block=num_block, upscale=upscale)
     check_fit(path, weights, net)
-    if not all(value.isfinite().all() for value in weights.values()):
-        raise UserError(f'{path}: finite weights expected, the training that made them diverged')
+    check_finite(path, weights)
     net.to_empty(device='cpu').load_state_dict(weights)
     return net.eval()
 

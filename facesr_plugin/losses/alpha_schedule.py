@@ -49,3 +49,14 @@ class AlphaSchedule:
     def __call__(self, progress: float) -> float:
         """Return alpha at `progress` in [0, 1]; see `cosine_alpha`."""
         return cosine_alpha(progress, self.start, self.end)
+
+    def at(self, current_iter: int, total_iter: int) -> float:
+        """Return alpha at an iteration, 1 to `total_iter`: of the first the progress is 0.
+
+        Iterations before and after the run have the alpha of its ends.
+
+        Example:
+            >>> AlphaSchedule(0.8, 0.4).at(current_iter=4, total_iter=6)  # half of the run is done
+            0.6000000000000001
+        """
+        return self(min(max((current_iter - 1) / total_iter, 0.0), 1.0))

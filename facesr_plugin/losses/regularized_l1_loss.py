@@ -15,6 +15,9 @@ FORWARDS, CLEAN_MODES = get_args(Forward), get_args(CleanMode)
 def l1_per_image(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     """Return each image's mean absolute error: two (B, C, H, W) of the same shape -> (B,).
 
+    Raises:
+        ValueError: The shapes differ.
+
     Example:
         >>> l1_per_image(torch.zeros(2, 1, 1, 2), torch.tensor([[[[1.0, 3.0]]], [[[0.0, 0.0]]]]))
         tensor([2., 0.])
@@ -24,36 +27,15 @@ def l1_per_image(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     return F.l1_loss(pred, gt, reduction='none').flatten(1).mean(1)
 
 
-def regularized_l1_loss(
-    pred_degraded: torch.Tensor, pred_clean: torch.Tensor, gt: torch.Tensor, alpha: float
-) -> torch.Tensor:
-    """Return L = (1 - alpha) |S(D(I)) - I|_1 + alpha |S(R(I)) - I|_1, a scalar.
-
-    |.|_1 is the mean absolute error over all elements.
-
-    Args:
-        pred_degraded: S(D(I)), the network on the degraded image, (B, C, H, W).
-        pred_clean: S(R(I)), the network on the resized image, (B, C, H, W).
-        gt: I, (B, C, H, W).
-        alpha: Weight of the clean branch, in [0, 1].
-
-    Raises:
-        ValueError: The shapes differ.
-
-    Example:
-        >>> gt = torch.zeros(1, 1, 1, 2)
-        >>> regularized_l1_loss(gt + 4, gt + 1, gt, alpha=0.75)  # 0.25 * 4 + 0.75 * 1
-        tensor(1.7500)
-    """
-    degraded, clean = l1_per_image(pred_degraded, gt), l1_per_image(pred_clean, gt)
-    return (1 - alpha) * degraded.mean() + alpha * clean.mean()
-
-
 @LOSS_REGISTRY.register()
 class RegularizedL1Loss(nn.Module):
-    """`regularized_l1_loss` with its options; `AlphaRealESRNetModel` supplies both branches and alpha.
+    """L = (1 - alpha) |S(D(I)) - I|_1 + alpha |S(R(I)) - I|_1, with |.|_1 the mean absolute error over all elements.
 
     YAML: `train.pixel_opt: {type: RegularizedL1Loss, loss_weight: 1.0, forward: concat, clean_mode: bicubic}`
+
+    `AlphaRealESRNetModel` runs the branches and sums over images what is defined here: `forward` is the loss of each
+    image, `branch_weights` the weight of its branch. A subclass that overrides either trains instead, once it is
+    registered with BasicSR and named as `type`.
 
     Args:
         loss_weight: Factor of the loss.
@@ -65,6 +47,12 @@ class RegularizedL1Loss(nn.Module):
 
     Raises:
         ValueError: An option has another value.
+
+    Example:
+        >>> loss, gt = RegularizedL1Loss(), torch.zeros(1, 1, 1, 2)
+        >>> degraded, clean = loss.branch_weights(alpha=0.75)
+        >>> degraded * loss(gt + 4, gt) + clean * loss(gt + 1, gt)  # 0.25 * 4 + 0.75 * 1
+        tensor([1.7500])
     """
 
     def __init__(
@@ -79,8 +67,30 @@ class RegularizedL1Loss(nn.Module):
         self.forward_mode = forward
         self.clean_mode = clean_mode
 
-    def forward(
-        self, pred_degraded: torch.Tensor, pred_clean: torch.Tensor, gt: torch.Tensor, alpha: float
-    ) -> torch.Tensor:
-        """Return the weighted loss, a scalar; arguments as in `regularized_l1_loss`."""
-        return self.loss_weight * regularized_l1_loss(pred_degraded, pred_clean, gt, alpha)
+    def branch_weights(self, alpha: float) -> tuple[float, float]:
+        """Return the weights of the degraded and the clean branch; alpha lies in [0, 1]."""
+        return 1 - alpha, alpha
+
+    def forward(self, pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each image, of either branch: two (B, C, H, W) of the same shape -> (B,)."""
+        return self.loss_weight * l1_per_image(pred, gt)
+
+
+def takes_branches(loss: str) -> bool:
+    """Return whether a registered loss is this one or a subclass of it, and so needs an alpha.
+
+    Example:
+        >>> takes_branches('RegularizedL1Loss'), takes_branches('L1Loss')
+        (True, False)
+    """
+    return loss in LOSS_REGISTRY and issubclass(LOSS_REGISTRY.get(loss), RegularizedL1Loss)
+
+
+def check_alpha(loss: str, has_alpha: bool) -> None:
+    """Check that a loss of two branches comes with an alpha, and no other does.
+
+    Raises:
+        ValueError: It is otherwise.
+    """
+    if takes_branches(loss) != has_alpha:
+        raise ValueError('expected with pixel_opt type RegularizedL1Loss, and only with it')

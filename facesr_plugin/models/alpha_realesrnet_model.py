@@ -1,7 +1,7 @@
 """The BasicSR model: degrade a batch, run one step of the regularised loss, validate beside the baselines, save."""
 
 from collections import OrderedDict
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import torch
 from basicsr.utils import get_root_logger, imwrite
 from basicsr.utils.registry import MODEL_REGISTRY
 from realesrgan.models.realesrnet_model import RealESRNetModel
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
@@ -20,14 +19,13 @@ from facesr_plugin.degradations import DegradationRanges, RandomStreams, degrade
 from facesr_plugin.degradations.blur import usm_sharpen
 from facesr_plugin.errors import UserError
 from facesr_plugin.losses.alpha_schedule import AlphaSchedule
-from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
+from facesr_plugin.losses.regularized_l1_loss import check_alpha, l1_per_image
 from facesr_plugin.models import step
 from facesr_plugin.models.execution import Execution
 from facesr_plugin.models.pair_pool import PairPool
-from facesr_plugin.models.record import Monitor, report
-from facesr_plugin.models.validation import STANDARD_METRICS, evaluate, evaluate_baselines
-from facesr_plugin.run import checkpoint
-from facesr_plugin.run import state as training_state
+from facesr_plugin.models.record import Record, report
+from facesr_plugin.models.validation import STANDARD_METRICS, Scores, evaluate, evaluate_baselines
+from facesr_plugin.run import checkpoint, state
 from facesr_plugin.run.finite_guard import FiniteGuard
 
 OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
@@ -41,8 +39,17 @@ class AlphaRealESRNetModel(RealESRNetModel):
     `train: {pixel_opt: {type: RegularizedL1Loss, ...}, alpha_opt: {start: 0.8, end: 0.4}}`. With `pixel_opt: {type:
     L1Loss}` and no `alpha_opt` it trains plain L1 on the degraded branch.
 
+    BasicSR's loop saves an iteration before it validates it. The state must hold the validation, too, so `save` writes
+    the weights, and the state follows when the iteration is over: at the start of the next one, in which the loop calls
+    `update_learning_rate` first, at the end of training, or when the training is stopped (`finish_iteration`).
+
     Args:
         opt: All options, as BasicSR's parser or `facesr_plugin.options.load.parse_options` returns them.
+
+    Attributes:
+        iter_per_epoch: Told by our training loop, for the epochs of the history.
+        checked_opt: The options that its states belong to, as they were checked; told by our training loop.
+        tb_logger: TensorBoard's writer or None; told by our training loop.
 
     Raises:
         UserError: An option of the blocks above is unknown or wrong, or weights to load do not fit.
@@ -61,24 +68,26 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """Add alpha, random streams, pair pool and the run's record to what `SRModel` sets up."""
         opt = self.opt
         self.current_iter = 0
-        self.epoch: int | None = None  # from 1; told by the training loop
-        self.tb_logger = None
-        self.described: dict[str, Any] | None = None  # the options that its states belong to; told by the training loop
+        self.iter_per_epoch: int | None = None
+        self.checked_opt: dict[str, Any] | None = None
+        self.tb_logger: Any = None
+        self._state_due: int | None = None  # the epoch of an iteration whose state is due
         seed = int(np.random.SeedSequence([opt['manual_seed'], opt['rank']]).generate_state(1)[0])
         self.streams = RandomStreams(seed, self.device)
         self.pool = PairPool(opt['queue_size'], self.streams.torch) if opt.get('queue_size', 180) else None
-        self.monitor = Monitor(Path(opt['path']['experiments_root']))
+        self.record = Record(Path(opt['path']['experiments_root']))
         self.scaler = self.execution.scaler()
         self.guard = FiniteGuard(self.device)
         self.val_sets = [block['name'] for phase, block in opt['datasets'].items() if phase.startswith('val')]
-        self.state_due: int | None = None
+        alpha_opt = opt['train'].get('alpha_opt')
+        try:
+            check_alpha(opt['train']['pixel_opt']['type'], alpha_opt is not None)
+        except ValueError as error:
+            raise UserError(f'train.alpha_opt: {error}') from error
+        self.alpha_schedule = AlphaSchedule(**alpha_opt) if alpha_opt is not None else None
         super().init_training_settings()
         if self.ema_decay > 0:
             self.execution.lay_out(self.net_g_ema)  # as the network, whose moving average it is
-        alpha_opt = opt['train'].get('alpha_opt')
-        if isinstance(self.cri_pix, RegularizedL1Loss) != (alpha_opt is not None):
-            raise UserError('train.alpha_opt: expected with pixel_opt type RegularizedL1Loss, and only with it')
-        self.alpha_schedule = AlphaSchedule(**alpha_opt) if alpha_opt is not None else None
         get_root_logger().info(
             f'Running in {self.execution.precision}, channels_last: {self.execution.channels_last},'
             f' compile: {self.execution.compile}, on {self.device.type}.'
@@ -115,14 +124,14 @@ class AlphaRealESRNetModel(RealESRNetModel):
         return None
 
     # ---------------------------------------------------------------- training
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """End the iteration before: the loop does this first in each."""
+        self.finish_iteration()
+        super().update_learning_rate(current_iter, warmup_iter)
+
     @torch.no_grad()
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Take a batch: uint8 HR patches and kernels to degrade, or ready pairs outside of training."""
-        if not self.is_train:
-            self.lq = data['lq'].to(self.device)
-            if 'gt' in data:
-                self.gt = data['gt'].to(self.device)
-            return
+        """Take a batch of HR patches, uint8 or float in [0, 1], and of kernels; degrade it and mix it with the pool."""
         gt = data['gt'].to(self.device, non_blocking=True)
         if gt.dtype == torch.uint8:
             gt = gt.float().div_(255)
@@ -149,10 +158,12 @@ class AlphaRealESRNetModel(RealESRNetModel):
     @property
     def alpha(self) -> float | None:
         """Weight of the clean branch at the current iteration; None under a plain loss."""
-        if self.alpha_schedule is None:
-            return None
-        progress = (self.current_iter - 1) / self.opt['train']['total_iter']
-        return self.alpha_schedule(min(max(progress, 0.0), 1.0))
+        return self.alpha_schedule and self.alpha_schedule.at(self.current_iter, self.opt['train']['total_iter'])
+
+    @property
+    def epoch(self) -> int | None:
+        """Epoch of the current iteration, from 1; None where the loop does not tell how long one is."""
+        return self.iter_per_epoch and max(self.current_iter - 1, 0) // self.iter_per_epoch + 1
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Do one optimisation step on the batch that `feed_data` left.
@@ -162,15 +173,57 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """
         self.current_iter = current_iter
         self.optimizer_g.zero_grad(set_to_none=True)
-        chunks = self.opt['train'].get('accumulate', 1)
-        for i, (lq, gt) in enumerate(zip(self.lq.chunk(chunks), self.gt.chunk(chunks), strict=True), 1):
-            with self._no_sync() if i < chunks else nullcontext():
-                self.monitor.add(self._forward_backward(lq, gt, len(lq) / len(self.lq)))
+        outcomes = step.run_step(self._parts(), self._run_network, self._loss_of, self._backward, self._no_sync)
+        self.record.add(outcomes, len(self.lq))
         self.guard.step(self.optimizer_g, self.scaler)
         if self.device.type == 'cpu':  # elsewhere it waits for the next log line
             self.guard.check(current_iter)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+
+    def _parts(self) -> list[step.Part]:
+        """Cut the batch in `accumulate` chunks, and each in the parts that the loss asks for."""
+        chunks = self.opt['train'].get('accumulate', 1)
+        return [
+            part
+            for lq, gt in zip(self.lq.chunk(chunks), self.gt.chunk(chunks), strict=True)
+            for part in self._parts_of(lq, gt, len(lq) / len(self.lq))
+        ]
+
+    def _parts_of(self, lq: torch.Tensor, gt: torch.Tensor, share: float) -> list[step.Part]:
+        """Return the parts of a chunk; `share` is its part of the batch."""
+        if self.alpha is None:
+            return step.degraded_only(lq, gt, share)
+        degraded, clean = (share * weight for weight in self.cri_pix.branch_weights(self.alpha))
+        if clean == 0:  # nothing of the clean branch is left
+            return step.degraded_only(lq, gt, degraded)
+        branches = (lq, resize_clean(gt, self.opt['scale'], self.cri_pix.clean_mode), gt, (degraded, clean))
+        match self.cri_pix.forward_mode:
+            case 'concat':
+                return step.concat(*branches)
+            case 'sequential':
+                return step.sequential(*branches)
+            case 'sampled':
+                return step.sampled(*branches, self.streams.torch)
+        raise AssertionError(self.cri_pix.forward_mode)
+
+    def _run_network(self, images: torch.Tensor) -> torch.Tensor:
+        return self.execution.run(self.net_g, images)
+
+    def _loss_of(self, pred: torch.Tensor, part: step.Part) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a part's loss, and each image's: of `cri_pix`, or of L1 where that is one of BasicSR's scalars."""
+        if self.alpha is None:
+            share = len(part.gt) / len(self.gt)
+            return share * self.cri_pix(pred, part.gt), l1_per_image(pred.detach(), part.gt)
+        per_image = self.cri_pix(pred, part.gt)
+        return (part.weight * per_image).sum(), per_image
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def _no_sync(self) -> AbstractContextManager:
+        """Hold back the exchange of gradients between processes."""
+        return self.net_g.no_sync() if isinstance(self.net_g, DistributedDataParallel) else nullcontext()
 
     @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:
@@ -179,40 +232,10 @@ class AlphaRealESRNetModel(RealESRNetModel):
             list(self.net_g_ema.parameters()), list(self.get_bare_model(self.net_g).parameters()), 1 - decay
         )
 
-    def _forward_backward(self, lq: torch.Tensor, gt: torch.Tensor, share: float) -> step.Step:
-        """Add the gradients of a batch's loss times `share`."""
-        alpha = self.alpha
-        weight = share * (self.cri_pix.loss_weight if alpha is not None else 1.0)
-
-        def net(images: torch.Tensor) -> torch.Tensor:
-            return self.execution.run(self.net_g, images)
-
-        def backward(loss: torch.Tensor) -> None:
-            self.scaler.scale(weight * loss).backward()
-
-        if alpha is None:
-            return step.plain(net, lq, gt, self.cri_pix, backward)
-        if alpha == 0:  # nothing of the clean branch is left
-            return step.plain(net, lq, gt, F.l1_loss, backward)
-        batch = (net, lq, resize_clean(gt, self.opt['scale'], self.cri_pix.clean_mode), gt)
-        match self.cri_pix.forward_mode:
-            case 'concat':
-                return step.concat(*batch, alpha, backward)
-            case 'sequential':
-                return step.sequential(*batch, alpha, backward, self._no_sync)
-            case 'sampled':
-                take_clean = torch.rand(len(lq), generator=self.streams.torch) < alpha
-                return step.sampled(*batch, take_clean, backward)
-        raise AssertionError(self.cri_pix.forward_mode)
-
-    def _no_sync(self) -> Any:
-        """Hold back the exchange of gradients between processes."""
-        return self.net_g.no_sync() if isinstance(self.net_g, DistributedDataParallel) else nullcontext()
-
     def get_current_log(self) -> OrderedDict[str, float]:
         """Return the averages since the last log line: losses, alpha, images per second over all processes."""
         self.guard.check(self.current_iter)
-        log = OrderedDict(self.monitor.take_log(self.opt['world_size']))
+        log = OrderedDict(self.record.take_log(self.opt['world_size']))
         if self.alpha is not None:
             log['alpha'] = self.alpha
         if self.guard.skipped:
@@ -220,37 +243,37 @@ class AlphaRealESRNetModel(RealESRNetModel):
         return log
 
     # -------------------------------------------------------------- validation
-    def validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
-        """Validate, unless these very weights were: BasicSR's loop ends with a validation past `total_iter`."""
-        if not self.is_train:
-            self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
-            return
-        name = dataloader.dataset.opt['name']
-        if self.monitor.validated.get(name) == self.current_iter:
-            return
-        self.monitor.validated[name] = self.current_iter
-        self.is_train = False
-        try:
-            self.nondist_validation(dataloader, self.current_iter, tb_logger, save_img)
-        finally:
-            self.is_train = True
-        if self.state_due is not None and name == self.val_sets[-1]:
-            self.save_training_state(self.state_due, self.current_iter)
-            self.state_due = None
-
-    @torch.no_grad()
-    def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
+    def validation(
+        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool = False
+    ) -> None:
         """Score the weights, raw and EMA apart, beside plain enlarging; in training keep the best and add a row.
 
-        In a distributed run each process takes its share of the images.
+        Weights that were scored are not scored again: BasicSR's loop ends with a validation past `total_iter`.
         """
+        name = dataloader.dataset.opt['name']
+        if self.is_train:
+            current_iter = self.current_iter
+            if not self.record.begin_validation(name, current_iter):
+                return
+        scores = self._score(dataloader, current_iter, save_img)
+        if not scores['params'].metrics:
+            get_root_logger().warning(f'Validation {name}: no HR images, so nothing is measured')
+            return
+        decides = self.is_train and name == self.val_sets[0]
+        if decides:
+            self._add_row(scores, self.baselines[name], tb_logger)
+            self._keep_best(scores)
+        report(name, current_iter, scores, self.baselines[name], self.record.best if decides else {}, tb_logger)
+
+    @torch.no_grad()
+    def _score(self, dataloader: DataLoader, current_iter: int | str, save_img: bool) -> dict[str, Scores]:
+        """Score each network, and plain enlarging once a run; in a distributed run each process takes its share."""
         opt, name = self.opt, dataloader.dataset.opt['name']
         networks = self._networks()
         metrics = {**STANDARD_METRICS, **(opt['val'].get('metrics') or {})}
         if opt['dist']:
             share = range(opt['rank'], len(dataloader.dataset), opt['world_size'])
             dataloader = DataLoader(Subset(dataloader.dataset, share))
-        show = opt['val'].get('pbar', False) and opt['rank'] == 0
 
         def write(label: str, path: str, image: np.ndarray) -> None:
             if label == list(networks)[-1]:
@@ -258,58 +281,53 @@ class AlphaRealESRNetModel(RealESRNetModel):
 
         for net in networks.values():
             net.eval()
+        show = opt['val'].get('pbar', False) and opt['rank'] == 0
         pairs = tqdm(dataloader, desc=f'Validation {name}', unit='image', disable=not show)
         scores = evaluate(networks, pairs, opt['scale'], metrics, self.device, write if save_img else None)
-        networks['params'].train(opt['is_train'])
-        if not scores['params'].metrics:
-            get_root_logger().warning(f'Validation {name}: no HR images, so nothing is measured')
-            return
-        if name not in self.baselines:  # they do not change during a run
+        networks['params'].train(self.is_train)
+        if scores['params'].metrics and name not in self.baselines:  # they do not change during a run
             self.baselines[name] = evaluate_baselines(dataloader, opt['scale'], metrics['psnr'], self.device)
-        best = {}
-        if opt['is_train'] and name == self.val_sets[0]:
-            reported, baselines = list(scores.values())[-1], self.baselines[name]
-            row = {
+        return scores
+
+    def _image_path(self, dataset: str, path: str, current_iter: int | str) -> str:
+        """Return where BasicSR puts a validation image: by image while training, by data set in a test."""
+        folder, name = self.opt['path']['visualization'], osp.splitext(osp.basename(path))[0]
+        if self.is_train:
+            return osp.join(folder, name, f'{name}_{current_iter}.png')
+        return osp.join(folder, dataset, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
+
+    def _add_row(self, scores: dict[str, Scores], baselines: dict[str, float], tb_logger: Any) -> None:
+        """Add a row to the history, of a run without validation an empty one; every process must call this."""
+        row = {
+            'epoch': self.epoch,
+            'iter': self.current_iter,
+            'alpha': self.alpha,
+            'lr': self.get_current_learning_rate()[0],
+            **self.record.take_training(),
+            **{f'{mode}_psnr': value for mode, value in baselines.items()},
+        }
+        if scores:
+            reported = list(scores.values())[-1]
+            row |= {
                 'val_loss': reported.loss,
                 'val_psnr': reported.metrics['psnr'],
                 'val_ssim': reported.metrics['ssim'],
                 'raw_psnr': scores['params'].metrics['psnr'],
                 'residual': reported.residual,
             }
-            self._add_row(row | {f'{mode}_psnr': value for mode, value in baselines.items()}, tb_logger)
-            self._keep_best(self.monitor.improved(scores, self.current_iter))
-            best = self.monitor.best
-        report(name, current_iter, scores, self.baselines[name], best, tb_logger)
-
-    def _image_path(self, dataset: str, path: str, current_iter: int | str) -> str:
-        """Return where BasicSR puts a validation image: by image while training, by data set in a test."""
-        folder, name = self.opt['path']['visualization'], osp.splitext(osp.basename(path))[0]
-        if self.opt['is_train']:
-            return osp.join(folder, name, f'{name}_{current_iter}.png')
-        return osp.join(folder, dataset, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
-
-    # ------------------------------------------------------- history and files
-    def _add_row(self, validation: dict[str, float], tb_logger: Any) -> None:
-        """Add a row to the history; every process must call this."""
-        row = {
-            'epoch': self.epoch,
-            'iter': self.current_iter,
-            'alpha': self.alpha,
-            'lr': self.get_current_learning_rate()[0],
-            **self.monitor.take_training(),
-            **validation,
-        }
         if self.opt['rank'] == 0:
-            self.monitor.add_row(row, tb_logger)
+            self.record.add_row(row, tb_logger)
 
-    def _keep_best(self, kinds: list[str]) -> None:
-        """Put weights into `net_g_best.pth`, which holds raw and EMA weights each at its own best."""
+    # ------------------------------------------------------------------- files
+    def _keep_best(self, scores: dict[str, Scores]) -> None:
+        """Keep weights that are the best so far in `net_g_best.pth`: raw and EMA weights each at its own best."""
+        kinds = self.record.improved(scores, self.current_iter)
         if not kinds or self.opt['rank'] != 0:
             return
         path, weights = self._model_path('best'), self._weights()
         content = checkpoint.load(path) if Path(path).exists() else {}
         content |= {kind: weights[kind] for kind in kinds}
-        checkpoint.save(path, content | {'psnr': {kind: best['psnr'] for kind, best in self.monitor.best.items()}})
+        checkpoint.save(path, content | {'psnr': {kind: best['psnr'] for kind, best in self.record.best.items()}})
 
     def _networks(self) -> dict[str, torch.nn.Module]:
         """Return the network, and its moving average if there is one, under their keys in a checkpoint."""
@@ -329,31 +347,78 @@ class AlphaRealESRNetModel(RealESRNetModel):
         return osp.join(self.opt['path']['models'], f'net_g_{label}.pth')
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Save weights and training state; -1 stands for the end of training, whose weights are `latest`.
+        """Save the weights of an iteration, whose state is due then; -1 is the end of training and `latest`.
 
         Raises:
             RunError: They cannot be written; what was there before still is.
         """
         ended = current_iter == -1
-        if not ended and not self.val_sets:
-            self._add_row({}, self.tb_logger)
+        if ended:
+            self.finish_iteration()
+        elif not self.val_sets:
+            self._add_row({}, {}, self.tb_logger)
         if self.opt['rank'] == 0:
             checkpoint.save(self._model_path('latest' if ended else current_iter), self._weights())
-        if ended:
-            return
-        if self.val_sets and current_iter % self.opt['val']['val_freq'] == 0:
-            self.state_due = epoch  # to be saved once this iteration's validation is part of it
-        else:
-            self.save_training_state(epoch, current_iter)
+        if not ended:
+            self._state_due = epoch
+
+    @property
+    def is_state_due(self) -> bool:
+        """Whether the current iteration's weights are saved and its state is not yet."""
+        return self._state_due is not None
+
+    def finish_iteration(self) -> None:
+        """Save the state of the iteration that is over if it is due."""
+        if self._state_due is not None:
+            self.save_training_state(self._state_due, self.current_iter)
+            self._state_due = None
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Save all that the next iteration depends on besides the weights; see `training_state`."""
+        """Save all that the next iteration depends on besides the weights; every process must call this.
+
+        Raises:
+            RunError: It cannot be written.
+        """
         if self.tb_logger:
             self.tb_logger.flush()
-        training_state.save(self, epoch, current_iter)
-        training_state.prune(self.opt, current_iter)
+        folder, rank = Path(self.opt['path']['training_states']), self.opt['rank']
+        shared = {
+            'options': self.checked_opt,
+            'scaler': self.scaler.state_dict(),
+            'guard': self.guard.state_dict(),
+            'monitor': self.record.state_dict(),
+        }
+        own = {'streams': self.streams.state_dict(), 'pool': self.pool.state_dict() if self.pool else None}
+        stock = {
+            'epoch': epoch,
+            'iter': current_iter,
+            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+        }
+        state.save(folder, rank, {**stock, 'facesr': shared}, own)
+        if rank == 0:
+            state.prune(folder, Path(self.opt['path']['models']), self.opt['logger'].get('keep_states'))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Go on from a training state; see `training_state`."""
+        """Go on from a training state; one that stock BasicSR wrote lacks the model's own part.
+
+        Raises:
+            UserError: The file of this process is missing, or its pool or streams do not fit.
+        """
         super().resume_training(resume_state)
-        training_state.restore(self, resume_state)
+        self.current_iter = resume_state['iter']
+        saved = resume_state.get('facesr')
+        if saved is None:
+            get_root_logger().warning('The training state is of another model: pair pool and history start anew.')
+            return
+        self.scaler.load_state_dict(saved['scaler'])
+        if 'guard' in saved:  # states saved before it was part of them lack it
+            self.guard.load_state_dict(saved['guard'])
+        self.record.load_state_dict(saved['monitor'], self.device)
+        own = state.load_own(Path(self.opt['path']['training_states']), self.opt['rank'], resume_state)
+        try:
+            self.streams.load_state_dict(own['streams'])
+            if self.pool and own['pool']:
+                self.pool.load_state_dict(own['pool'], self.device)
+        except ValueError as error:
+            raise UserError(f'path.resume_state: {error}') from error

@@ -7,15 +7,46 @@ from typing import Any
 import torch
 from basicsr.utils import get_root_logger
 
-from facesr_plugin.models.averages import Averages
 from facesr_plugin.models.history import History
-from facesr_plugin.models.step import Step
+from facesr_plugin.models.step import Outcome
 from facesr_plugin.models.validation import Scores
+from facesr_plugin.run.processes import sum_over_processes
 
 LABELS = {'params': 'network', 'params_ema': 'EMA'}
 
 
-class Monitor:
+class Averages:
+    """Sums and counts by name, kept on the device: adding never waits for it, reading does, once."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, torch.Tensor] = {}  # by name: sum and count, float64 (2,)
+
+    def add(self, name: str, values: torch.Tensor, chosen: torch.Tensor | None = None) -> None:
+        """Add values, (n,), those that are finite, as of a skipped step they are not, and chosen, bool (n,)."""
+        counts = torch.isfinite(values) if chosen is None else torch.isfinite(values) & chosen
+        total = torch.stack([torch.where(counts, values, 0).double().sum(), counts.double().sum()])
+        self._totals[name] = self._totals[name] + total if name in self._totals else total
+
+    def take(self) -> dict[str, float]:
+        """Return the averages over all processes and start anew; what has no value is left out."""
+        if not self._totals:
+            return {}
+        totals = torch.stack(list(self._totals.values()))
+        totals = sum_over_processes(totals, totals.device).tolist()
+        averages = {name: total / count for name, (total, count) in zip(self._totals, totals, strict=True) if count}
+        self._totals = {}
+        return averages
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return sums and counts, for the training state."""
+        return {name: total.cpu() for name, total in self._totals.items()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor], device: torch.device) -> None:
+        """Go on adding where `state` was taken."""
+        self._totals = {name: total.to(device) for name, total in state.items()}
+
+
+class Record:
     """The record of a run.
 
     Args:
@@ -33,16 +64,16 @@ class Monitor:
         self._since_log, self._since_row = Averages(), Averages()
         self._images, self._started = 0, time.perf_counter()
 
-    def add(self, step: Step) -> None:
-        """Add an optimisation step's values to the averages."""
-        images = len(step.degraded.loss) + (len(step.clean.loss) if step.clean and step.is_split else 0)
+    def add(self, outcomes: list[Outcome], images: int) -> None:
+        """Add an optimisation step on so many images to the averages."""
         self._images += images
+        loss = torch.stack([outcome.loss for outcome in outcomes]).sum()
         for averages in (self._since_log, self._since_row):
-            averages.add('l_pix', step.loss.expand(images))
-        self._since_log.add('l_degraded', step.degraded.loss)
-        if step.clean is not None:
-            self._since_log.add('l_clean', step.clean.loss)
-        self._since_row.add('psnr', _psnr(step.degraded.pred, step.degraded.gt))
+            averages.add('l_pix', loss.expand(images))
+        for outcome in outcomes:
+            self._since_log.add('l_degraded', outcome.per_image, ~outcome.is_clean)
+            self._since_log.add('l_clean', outcome.per_image, outcome.is_clean)
+            self._since_row.add('psnr', outcome.psnr, ~outcome.is_clean)
 
     def take_log(self, world_size: int) -> dict[str, float]:
         """Return the averages since the last log line, and images per second over all processes."""
@@ -63,6 +94,12 @@ class Monitor:
             for name, value in row.items():
                 if value is not None and name != 'iter':
                     tb_logger.add_scalar(f'history/{name}', value, row['iter'])
+
+    def begin_validation(self, dataset: str, current_iter: int) -> bool:
+        """Note that a set is gone through; return False if it was at this very iteration."""
+        is_new = self.validated.get(dataset) != current_iter
+        self.validated[dataset] = current_iter
+        return is_new
 
     def improved(self, scores: dict[str, Scores], current_iter: int) -> list[str]:
         """Note which kinds of weights have their best PSNR so far, and return them."""
@@ -108,7 +145,7 @@ def report(
         current_iter: Iteration, or in a test the name of the run.
         scores: By kind of weights.
         baselines: PSNR by `validation.BASELINES`, dB.
-        best: As `Monitor.best`; empty in a test or for a further validation set.
+        best: As `Record.best`; empty in a test or for a further validation set.
         tb_logger: TensorBoard writer or None.
     """
     at = f'iter {current_iter:,}' if isinstance(current_iter, int) else current_iter
@@ -137,9 +174,3 @@ def report(
     if tb_logger:
         for name, value in scalars.items():
             tb_logger.add_scalar(f'metrics/{dataset}/{name}', value, current_iter)
-
-
-def _psnr(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
-    """Return each image's PSNR in dB, (B,), of (B, C, H, W) in [0, 1], not rounded to 8 bits."""
-    mse = (pred.clamp(0, 1) - gt).square_().flatten(1).mean(1)
-    return -10 * torch.log10(mse.clamp_min(1e-12))

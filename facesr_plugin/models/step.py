@@ -1,7 +1,6 @@
-"""One optimisation step's forward and backward passes, for each way of running the two branches.
+"""One optimisation step as a list of parts: what goes through the network together, and what each image's loss counts.
 
-Every function fills in the gradients of the same expected loss and returns what the log needs, without reading a value
-back from the device.
+`concat`, `sequential`, `sampled`, plain losses and gradient accumulation are different lists; `run_step` runs any.
 """
 
 from collections.abc import Callable
@@ -10,141 +9,128 @@ from dataclasses import dataclass
 
 import torch
 
-from facesr_plugin.losses.regularized_l1_loss import l1_per_image
-
-Network = Callable[[torch.Tensor], torch.Tensor]
-Backward = Callable[[torch.Tensor], None]
-
 
 @dataclass(frozen=True)
-class Branch:
-    """One branch's part of a batch, detached.
+class Part:
+    """Images that go through the network together.
 
     Attributes:
-        loss: Mean absolute error per image, (n,); n can be 0.
-        pred: The network's images, (n, C, H, W).
-        gt: Their targets, (n, C, H, W).
+        lq: (n, 3, h, w).
+        gt: Their targets, (n, 3, H, W).
+        weight: Of each image's loss in the step, (n,); over the step they sum to the weights of its branches.
+        is_clean: Which images are of the clean branch, bool (n,).
     """
 
-    loss: torch.Tensor
-    pred: torch.Tensor
+    lq: torch.Tensor
     gt: torch.Tensor
+    weight: torch.Tensor
+    is_clean: torch.Tensor
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one step did.
+class Outcome:
+    """What a part gave, without a graph and without waiting for the device.
 
     Attributes:
-        loss: The loss, a detached scalar.
-        degraded: The degraded branch.
-        clean: The clean branch; None if it was not run.
-        is_split: Whether each image is in one of the branches; otherwise it is in both.
+        loss: Its part of the step's loss, a scalar.
+        per_image: Loss of each image, not weighted, (n,).
+        psnr: Of each image, dB, (n,).
+        is_clean: As in the part.
     """
 
     loss: torch.Tensor
-    degraded: Branch
-    clean: Branch | None = None
-    is_split: bool = False
+    per_image: torch.Tensor
+    psnr: torch.Tensor
+    is_clean: torch.Tensor
 
 
-def concat(
-    net: Network, lq: torch.Tensor, clean_lq: torch.Tensor, gt: torch.Tensor, alpha: float, backward: Backward
-) -> Step:
-    """Both branches in one forward of 2B images.
+def degraded_only(lq: torch.Tensor, gt: torch.Tensor, weight: float) -> list[Part]:
+    """The degraded branch alone: plain losses, and the regularised one where the clean branch weighs nothing.
 
     Args:
-        net: S, (B, 3, h, w) -> (B, 3, H, W).
+        lq: D(I), (B, 3, h, w).
+        gt: I, (B, 3, H, W).
+        weight: Of the branch.
+    """
+    return [_one_branch(lq, gt, weight, is_clean=False)]
+
+
+def concat(lq: torch.Tensor, clean_lq: torch.Tensor, gt: torch.Tensor, weights: tuple[float, float]) -> list[Part]:
+    """Both branches in one part of 2B images.
+
+    Args:
         lq: D(I), (B, 3, h, w).
         clean_lq: R(I), (B, 3, h, w).
         gt: I, (B, 3, H, W).
-        alpha: Weight of the clean branch, in [0, 1].
-        backward: Takes the scalar loss and adds its gradient to the parameters'.
+        weights: Of the degraded and the clean branch.
     """
-    pred, pred_clean = net(torch.cat([lq, clean_lq])).chunk(2)
-    degraded, clean = l1_per_image(pred, gt), l1_per_image(pred_clean, gt)
-    loss = (1 - alpha) * degraded.mean() + alpha * clean.mean()
-    backward(loss)
-    return Step(loss.detach(), _branch(degraded, pred, gt), _branch(clean, pred_clean, gt))
+    branches = sequential(lq, clean_lq, gt, weights)
+    return [Part(*(torch.cat([getattr(part, name) for part in branches]) for name in Part.__dataclass_fields__))]
 
 
-def sequential(
-    net: Network,
-    lq: torch.Tensor,
-    clean_lq: torch.Tensor,
-    gt: torch.Tensor,
-    alpha: float,
-    backward: Backward,
-    no_sync: Callable[[], AbstractContextManager] = nullcontext,
-) -> Step:
-    """Forward and backward of one branch, then of the other: the gradients of `concat` in half its memory.
-
-    Args:
-        net: As in `concat`.
-        lq: As in `concat`.
-        clean_lq: As in `concat`.
-        gt: As in `concat`.
-        alpha: As in `concat`.
-        backward: As in `concat`.
-        no_sync: Holds back the exchange of gradients between processes during the first backward.
-    """
-    branches, losses = [], []
-    for image, weight, context in ((lq, 1 - alpha, no_sync), (clean_lq, alpha, nullcontext)):
-        with context():
-            pred = net(image)
-            per_image = l1_per_image(pred, gt)
-            loss = weight * per_image.mean()
-            backward(loss)
-        branches.append(_branch(per_image, pred, gt))
-        losses.append(loss.detach())
-    return Step(losses[0] + losses[1], *branches)
+def sequential(lq: torch.Tensor, clean_lq: torch.Tensor, gt: torch.Tensor, weights: tuple[float, float]) -> list[Part]:
+    """A part for each branch: the gradients of `concat` in half its memory. Arguments as there."""
+    degraded, clean = weights
+    return [_one_branch(lq, gt, degraded, is_clean=False), _one_branch(clean_lq, gt, clean, is_clean=True)]
 
 
 def sampled(
-    net: Network,
     lq: torch.Tensor,
     clean_lq: torch.Tensor,
     gt: torch.Tensor,
-    take_clean: torch.Tensor,
-    backward: Backward,
-) -> Step:
-    """Each image in one branch: with P(take_clean) = alpha the expected loss and gradient are those of `concat`.
+    weights: tuple[float, float],
+    generator: torch.Generator,
+) -> list[Part]:
+    """One part of B images, each of one branch, drawn in proportion to the weights.
+
+    The expected loss and gradient are those of `concat`. Arguments as there, and:
 
     Args:
-        net: As in `concat`.
-        lq: As in `concat`.
-        clean_lq: As in `concat`.
-        gt: As in `concat`.
-        take_clean: Which images take the clean branch, bool (B,), on the CPU.
-        backward: As in `concat`.
+        lq: D(I).
+        clean_lq: R(I).
+        gt: I.
+        weights: Of the branches.
+        generator: Of the draws, on the CPU.
     """
-    mask = take_clean.to(lq.device, non_blocking=True).view(-1, 1, 1, 1)
-    pred = net(torch.where(mask, clean_lq, lq))
-    per_image = l1_per_image(pred, gt)
-    loss = per_image.mean()
-    backward(loss)
-    branches = []
-    for chosen in (~take_clean, take_clean):
-        index = chosen.nonzero().flatten().to(lq.device, non_blocking=True)
-        branches.append(_branch(per_image[index], pred[index], gt[index]))
-    return Step(loss.detach(), *branches, is_split=True)
+    total = sum(weights)
+    drawn = torch.rand(len(lq), generator=generator) < weights[1] / total
+    is_clean = drawn.to(lq.device, non_blocking=True)
+    mixed = torch.where(is_clean.view(-1, 1, 1, 1), clean_lq, lq)
+    return [Part(mixed, gt, lq.new_full((len(lq),), total / len(lq)), is_clean)]
 
 
-def plain(net: Network, lq: torch.Tensor, gt: torch.Tensor, criterion: Callable, backward: Backward) -> Step:
-    """The degraded branch alone, under any of BasicSR's pixel losses: experiment 2.
+def run_step(
+    parts: list[Part],
+    net: Callable[[torch.Tensor], torch.Tensor],
+    criterion: Callable[[torch.Tensor, Part], tuple[torch.Tensor, torch.Tensor]],
+    backward: Callable[[torch.Tensor], None],
+    no_sync: Callable[[], AbstractContextManager] = nullcontext,
+) -> list[Outcome]:
+    """Run the parts one after the other; their gradients add up.
 
     Args:
-        net: As in `concat`.
-        lq: As in `concat`.
-        gt: As in `concat`.
-        criterion: `criterion(pred, gt)` -> scalar.
-        backward: As in `concat`.
+        parts: At least one.
+        net: S, (n, 3, h, w) -> (n, 3, H, W).
+        criterion: Takes the network's images and the part; returns the part's loss, a scalar, and each image's, (n,).
+        backward: Takes the scalar and adds its gradient to the parameters'.
+        no_sync: Holds back the exchange of gradients between processes, for all parts but the last.
     """
-    pred = net(lq)
-    loss = criterion(pred, gt)
-    backward(loss)
-    return Step(loss.detach(), _branch(l1_per_image(pred.detach(), gt), pred, gt))
+    outcomes = []
+    for number, part in enumerate(parts, 1):
+        with no_sync() if number < len(parts) else nullcontext():
+            pred = net(part.lq)
+            loss, per_image = criterion(pred, part)
+            backward(loss)
+        outcomes.append(Outcome(loss.detach(), per_image.detach(), _psnr(pred.detach(), part.gt), part.is_clean))
+    return outcomes
 
 
-def _branch(loss: torch.Tensor, pred: torch.Tensor, gt: torch.Tensor) -> Branch:
-    return Branch(loss.detach(), pred.detach(), gt)
+def _one_branch(lq: torch.Tensor, gt: torch.Tensor, weight: float, is_clean: bool) -> Part:
+    count = len(lq)
+    return Part(lq, gt, lq.new_full((count,), weight / count), torch.full((count,), is_clean, device=lq.device))
+
+
+def _psnr(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
+    """Return each image's PSNR in dB, (B,), of (B, C, H, W) in [0, 1], not rounded to 8 bits."""
+    mse = (pred.clamp(0, 1) - gt).square_().flatten(1).mean(1)
+    return -10 * torch.log10(mse.clamp_min(1e-12))

@@ -1,8 +1,7 @@
 """Option files: how one is read, and the command line of `train.py` and `test.py`.
 
 `parse_options` replaces BasicSR's: the same flags and the same result, but a YAML file is only data, and all that is
-wrong with it is said before anything starts. What may stand in a file is in `option_types.py`, the check of it in
-`option_check.py`.
+wrong with it is said before anything starts. What may stand in a file is in `types.py`, the check of it in `check.py`.
 """
 
 import argparse
@@ -19,11 +18,10 @@ from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.options.check import check
-from facesr_plugin.options.compare import check_newest
+from facesr_plugin.options.check import check, check_state
+from facesr_plugin.options.types import RunOptions
+from facesr_plugin.run import state
 from facesr_plugin.run.processes import join, same_everywhere
-
-__all__ = ['build_parser', 'check', 'load_yaml', 'override', 'parse_options']
 
 
 class _Loader(yaml.SafeLoader):
@@ -158,49 +156,58 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         is_train: For training, else for a test.
 
     Returns:
-        The options as BasicSR's pipelines expect them, and the parsed command line, with `is_seed_free`: whether the
-        file left the seed open and it was drawn.
+        The options as BasicSR's pipelines expect them, and the parsed command line, with `run`: the typed file.
 
     Raises:
         UserError: One line per problem.
     """
     args = build_parser(is_train).parse_args()
     args.opt = str(find_option_file(args.opt))
-    opt = load_yaml(args.opt)
+    content = load_yaml(args.opt)
     for entry in args.force_yml:
-        override(opt, entry)
-    check(opt, is_train)
-    root_path = opt.get('path', {}).get('root') or root_path
-    root = Path(root_path).expanduser().resolve() / ('experiments' if is_train else 'results') / _name(opt, args)
+        override(content, entry)
+    args.run = run = check(content, is_train)
+    name = f'debug_{run.name}' if args.debug and not run.name.startswith('debug') else run.name
+    root = Path(run.path.root or root_path).expanduser().resolve() / ('experiments' if is_train else 'results') / name
     _check_writable(root)
     if args.check:
         if is_train and args.auto_resume:
-            check_newest(opt, root)
+            _, newest = state.newest(root / 'training_states', root / 'models')
+            if newest:
+                check_state(run, newest)
         print(f'{args.opt}: the file and all it names are fine')
         sys.exit(0)
 
-    if opt.get('num_gpu', 'auto') == 'auto':
-        opt['num_gpu'] = min(1, torch.cuda.device_count())
+    opt = as_opt(run, root, is_train)
     opt['dist'] = args.launcher != 'none'
     if opt['dist']:
         join(uses_cuda=opt['num_gpu'] > 0)
     opt['rank'], opt['world_size'] = get_dist_info()
-    args.is_seed_free = opt.get('manual_seed') is None
-    if args.is_seed_free:
+    if run.manual_seed is None:
         opt['manual_seed'] = same_everywhere(random.randint(1, 10000))
     set_random_seed(opt['manual_seed'] + opt['rank'])
-
-    opt['auto_resume'], opt['is_train'] = args.auto_resume, is_train
-    opt.setdefault('scale', 4)
-    if args.debug and opt['name'] != root.name:
-        opt['name'] = root.name
+    opt['auto_resume'] = args.auto_resume
+    if args.debug and name != run.name:
+        opt['name'] = name
         if is_train:
             opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8}
-        if opt.get('val'):
+        if 'val' in opt:
             opt['val']['val_freq'] = 8
+    return opt, args
+
+
+def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
+    """Return a typed file as the options that BasicSR's pipelines take: its dump, without what is not set.
+
+    Args:
+        run: The file.
+        root: Folder of the run.
+        is_train: For training, else for a test.
+    """
+    opt = run.model_dump(exclude_none=True) | {'is_train': is_train}
+    if opt['num_gpu'] == 'auto':
+        opt['num_gpu'] = min(1, torch.cuda.device_count())
     for phase, block in opt['datasets'].items():
-        block['phase'] = phase.split('_')[0]
-        block['scale'] = opt['scale']
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
             if block.get(key):
                 block[key] = str(Path(block[key]).expanduser())
@@ -208,32 +215,21 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         if mode == 'cpu' or (mode == 'cuda' and opt['num_gpu'] == 0):
             why = {'cpu': 'is not used', 'cuda': 'needs a CUDA device, none is used here'}[mode]
             print(f'datasets.{phase}.prefetch_mode: {mode} {why}; going on without')
-            block['prefetch_mode'] = None
-
-    if opt.get('val'):
-        opt['val'].setdefault('save_img', False)
-    if opt.get('logger'):
-        opt['logger'].setdefault('use_tb_logger', False)
-    path = opt.setdefault('path', {})
+            del block['prefetch_mode']
+    if run.val:
+        opt['val']['suffix'] = run.val.suffix  # BasicSR asks for it
+    path = opt['path']
     path.pop('root', None)  # BasicSR would make a folder of every entry
-    path.setdefault('resume_state', None)
+    path['param_key_g'] = run.path.param_key_g  # none: the file is the state dict
     for key in ('pretrain_network_g', 'resume_state'):
-        if path.get(key):
-            path[key] = str(Path(path[key]).expanduser())
-    path['log'] = str(root)
-    path['visualization'] = str(root / 'visualization')
+        path[key] = path.get(key) and str(Path(path[key]).expanduser())
+    path |= {'log': str(root), 'visualization': str(root / 'visualization')}
     if is_train:
-        path['experiments_root'] = str(root)
-        path['models'] = str(root / 'models')
+        path |= {'experiments_root': str(root), 'models': str(root / 'models')}
         path['training_states'] = str(root / 'training_states')
     else:
         path['results_root'] = str(root)
-    return opt, args
-
-
-def _name(opt: dict[str, Any], args: argparse.Namespace) -> str:
-    """Return the name of the run: that of the option file, marked if `--debug` is given."""
-    return f'debug_{opt["name"]}' if args.debug and not opt['name'].startswith('debug') else opt['name']
+    return opt
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,62 +1,108 @@
-"""The types of an option file's blocks: what may stand in each, within which bounds, and what it means."""
+"""The types of an option file's blocks: what may stand in each, within which bounds, and what it means.
+
+Defaults stand here and nowhere else; the dump of a whole file is what BasicSR's pipelines get. A rule between keys
+stands at the later one.
+"""
 
 import os
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
-from pydantic import AfterValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import CoreSchema
 
-from facesr_plugin.blocks import Count, PositiveCount, Probability, StrictBlock
+from facesr_plugin.blocks import (
+    Block,
+    ByType,
+    Count,
+    OpenBlock,
+    PositiveCount,
+    PositiveNumber,
+    Probability,
+    RuleError,
+    Whole,
+)
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions, IoBackend
-from facesr_plugin.degradations import DegradationRanges
-from facesr_plugin.losses.regularized_l1_loss import CleanMode, Forward
+from facesr_plugin.degradations import DegradationRanges, smallest_side
+from facesr_plugin.losses.regularized_l1_loss import CleanMode, Forward, check_alpha
 
-PositiveNumber = Annotated[float, Field(gt=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class OpenBlock(StrictBlock):
-    """A block of a type that is not ours: its further keys are that type's business."""
-
-    model_config = ConfigDict(extra='allow')
-
-    type: str
-
-
-class PairOptions(StrictBlock):
-    """`datasets.val*` and `datasets.test*` for BasicSR's `PairedImageDataset` and `SingleImageDataset`."""
+# --------------------------------------------------------------------------- data sets
+class SingleOptions(Block):
+    """`datasets.val*` and `datasets.test*` for BasicSR's `SingleImageDataset`: LR images alone."""
 
     name: str = Field(description='what the log calls it')
-    type: Literal['PairedImageDataset', 'SingleImageDataset']
-    dataroot_gt: str | None = Field(None, description='LMDB or folder of HR images; not for SingleImageDataset')
+    type: Literal['SingleImageDataset']
     dataroot_lq: str = Field(description='LMDB or folder of LR images')
     io_backend: IoBackend
-    filename_tmpl: str = Field('{}', description='LR file name for an HR name, without the suffix')
     meta_info_file: str | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
     color: Literal['y'] | None = None
 
-    @model_validator(mode='after')
-    def _check(self) -> 'PairOptions':
-        if self.type == 'PairedImageDataset' and self.dataroot_gt is None:
-            raise ValueError('dataroot_gt: missing')
-        return self
+    phase: Literal['val', 'test'] = Field('val', description='set by BasicSR')
+    scale: PositiveCount = Field(4, description='set by BasicSR from the top level')
 
 
-class NetworkOptions(StrictBlock):
-    """`network_g` for `FaceSRResNet` and stock's `MSRResNet`."""
+class PairOptions(SingleOptions):
+    """`datasets.val*` and `datasets.test*` for BasicSR's `PairedImageDataset`."""
 
-    type: Literal['FaceSRResNet', 'MSRResNet']
+    type: Literal['PairedImageDataset']
+    dataroot_gt: str = Field(description='LMDB or folder of HR images')
+    filename_tmpl: str = Field('{}', description='LR file name for an HR name, without the suffix')
+
+
+class DataSets(Block):
+    """`datasets`: `train`, and any number of `val`, `val_NAME`, `test` and `test_NAME`."""
+
+    model_config = ConfigDict(extra='allow')
+
+    train: ByType.of(FaceDegradationOptions) | None = None
+    __pydantic_extra__: dict[str, ByType.of(PairOptions, SingleOptions)] = Field(init=False)
+
+    def items(self) -> Iterator[tuple[str, Block]]:
+        """Yield phases and blocks."""
+        if self.train is not None:
+            yield 'train', self.train
+        yield from self.model_extra.items()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        pairs = schema.pop('additionalProperties')
+        return schema | {'patternProperties': {'^(val|test)(_|$)': pairs}, 'additionalProperties': False}
+
+
+# ----------------------------------------------------------------------------- network
+class FaceSRResNetOptions(Block):
+    """`network_g` for `FaceSRResNet`."""
+
+    type: Literal['FaceSRResNet']
     num_in_ch: PositiveCount = Field(3, description='channels of the LR image')
     num_out_ch: PositiveCount = Field(3, description='channels of the result')
     num_feat: PositiveCount = Field(64, description='channels of the features')
-    num_block: PositiveCount = Field(20, description='residual blocks (MSRResNet: 16 unless set)')
+    num_block: PositiveCount = Field(20, description='residual blocks')
     upscale: Literal[2, 3, 4] = Field(4, description='scale factor, as `scale`')
 
 
-class PathOptions(StrictBlock):
+class MSRResNetOptions(FaceSRResNetOptions):
+    """`network_g` for stock's `MSRResNet`."""
+
+    type: Literal['MSRResNet']
+    num_block: PositiveCount = Field(16, description='residual blocks')
+
+
+class PathOptions(Block):
     """`path`: weights and states to start from."""
 
     root: str | None = Field(None, description='holds experiments/, results/, tb_logger/; default: the current folder')
@@ -67,7 +113,8 @@ class PathOptions(StrictBlock):
     ignore_resume_networks: list[str] | None = None
 
 
-class OptimizerOptions(StrictBlock):
+# ---------------------------------------------------------------------------- training
+class OptimizerOptions(Block):
     """`train.optim_g`."""
 
     type: Literal['Adam', 'AdamW']
@@ -78,64 +125,72 @@ class OptimizerOptions(StrictBlock):
     fused: bool | None = Field(None, description='update all parameters in one kernel; default: on CPU and CUDA')
 
 
-class SchedulerOptions(StrictBlock):
-    """`train.scheduler`: the learning rate over the run."""
-
-    type: Literal['CosineAnnealingRestartLR', 'MultiStepLR', 'MultiStepRestartLR']
-    periods: Annotated[list[PositiveCount], Len(1)] = Field([], description='cosine: iterations of each cycle')
-    eta_min: Annotated[float, Field(ge=0)] = Field(0, description='cosine: learning rate at the end')
-    milestones: list[Count] = Field([], description='multi-step: iterations at which it falls')
-    gamma: PositiveNumber = Field(0.1, description='multi-step: factor of each fall')
-    restarts: list[Count] = Field([0], description='multi-step: iterations at which it starts again')
-    restart_weights: list[float] = Field([1.0], description='factor of each cycle or restart')
-
-    @model_validator(mode='after')
-    def _check(self) -> 'SchedulerOptions':
-        cosine, multi_step = ('periods', 'eta_min'), ('milestones', 'gamma', 'restarts')
-        own, others = (cosine, multi_step) if self.type == 'CosineAnnealingRestartLR' else (multi_step, cosine)
-        for key in others:
-            if key in self.model_fields_set:
-                raise ValueError(f'{key}: not an option of {self.type}')
-        if own[0] not in self.model_fields_set:
-            raise ValueError(f'{own[0]}: missing')
-        cycles = self.periods or self.restarts
-        if len(cycles) != len(self.restart_weights):
-            expected = 'period' if self.periods else 'restart'
-            raise ValueError(f'restart_weights: {len(cycles)} numbers expected, one per {expected}')
-        return self
+def _one_weight_each(weights: list[float], info: ValidationInfo) -> list[float]:
+    """Check that there are as many restart weights as cycles."""
+    for key in ('periods', 'restarts'):
+        if key in info.data and len(info.data[key]) != len(weights):
+            raise ValueError(f'{len(info.data[key])} numbers expected, one per {key[:-1]}')
+    return weights
 
 
-class AlphaOptions(StrictBlock):
+RestartWeights = Annotated[list[float], AfterValidator(_one_weight_each)]
+
+
+class CosineOptions(Block):
+    """`train.scheduler` for a learning rate that falls on half a cosine, once or in cycles."""
+
+    type: Literal['CosineAnnealingRestartLR']
+    periods: Annotated[list[PositiveCount], Len(1)] = Field(description='iterations of each cycle')
+    eta_min: Annotated[float, Field(ge=0)] = Field(0, description='learning rate at the end')
+    restart_weights: RestartWeights = Field([1.0], description='factor of each cycle')
+
+
+class MultiStepOptions(Block):
+    """`train.scheduler` for a learning rate that falls in steps."""
+
+    type: Literal['MultiStepLR', 'MultiStepRestartLR']
+    milestones: list[Count] = Field(description='iterations at which it falls')
+    gamma: PositiveNumber = Field(0.1, description='factor of each fall')
+    restarts: list[Count] = Field([0], description='iterations at which it starts again')
+    restart_weights: RestartWeights = Field([1.0], description='factor of each restart')
+
+
+class RegularizedL1Options(Block):
+    """`train.pixel_opt` for `RegularizedL1Loss`."""
+
+    type: Literal['RegularizedL1Loss']
+    loss_weight: PositiveNumber = Field(1.0, description='factor of the loss')
+    forward: Forward = Field('concat', description='how both branches run')
+    clean_mode: CleanMode = Field('bicubic', description='how R resizes')
+
+
+class PlainLossOptions(Block):
+    """`train.pixel_opt` for BasicSR's pixel losses of the degraded branch."""
+
+    type: Literal['L1Loss', 'MSELoss']
+    loss_weight: PositiveNumber = Field(1.0, description='factor of the loss')
+    reduction: Literal['mean', 'sum'] = Field('mean', description='over all elements')
+
+
+class CharbonnierOptions(PlainLossOptions):
+    """`train.pixel_opt` for BasicSR's `CharbonnierLoss`."""
+
+    type: Literal['CharbonnierLoss']
+    eps: PositiveNumber = Field(1e-12, description='curvature near zero')
+
+
+class AlphaOptions(Block):
     """`train.alpha_opt`: weight of the clean branch, on half a cosine over the run."""
 
     start: Probability = Field(0.8, description='alpha of the first iteration')
     end: Probability = Field(0.4, description='alpha towards the last iteration')
 
 
-class PixelLossOptions(StrictBlock):
-    """`train.pixel_opt` for `RegularizedL1Loss`, and for BasicSR's pixel losses, which take no branches."""
-
-    type: Literal['RegularizedL1Loss', 'L1Loss', 'MSELoss', 'CharbonnierLoss']
-    loss_weight: PositiveNumber = Field(1.0, description='factor of the loss')
-    reduction: Literal['mean', 'sum'] = Field('mean', description='BasicSR losses: over all elements')
-    eps: PositiveNumber = Field(1e-12, description='CharbonnierLoss: curvature near zero')
-    forward: Forward = Field('concat', description='how both branches run')
-    clean_mode: CleanMode = Field('bicubic', description='how R resizes')
-
-    @model_validator(mode='after')
-    def _check(self) -> 'PixelLossOptions':
-        others = {'RegularizedL1Loss': ('reduction', 'eps'), 'CharbonnierLoss': ('forward', 'clean_mode')}
-        for key in others.get(self.type, ('forward', 'clean_mode', 'eps')):
-            if key in self.model_fields_set:
-                raise ValueError(f'{key}: not an option of {self.type}')
-        return self
-
-
-class TrainOptions(StrictBlock):
+class TrainOptions(Block):
     """`train`: optimisation."""
 
     total_iter: PositiveCount = Field(description='iterations of the run')
-    warmup_iter: Annotated[int, Field(ge=-1)] = Field(-1, description='iterations of linear warm-up; -1: none')
+    warmup_iter: Annotated[Whole, Field(ge=-1)] = Field(-1, description='iterations of linear warm-up; -1: none')
     precision: Literal['fp32', 'bf16', 'fp16'] | None = Field(
         None, description='of the network; default: bf16 where the device computes it natively, else fp32 (CUDA: TF32)'
     )
@@ -144,16 +199,40 @@ class TrainOptions(StrictBlock):
     accumulate: PositiveCount = Field(1, description='batches whose gradients make one iteration')
     ema_decay: Probability = Field(0, description='decay of the moving average of the weights; 0: none')
     optim_g: OptimizerOptions
-    scheduler: SchedulerOptions
-    pixel_opt: PixelLossOptions
+    scheduler: ByType.one_of(CosineOptions, MultiStepOptions)
+    pixel_opt: ByType.of(RegularizedL1Options, PlainLossOptions, CharbonnierOptions)
     alpha_opt: AlphaOptions | None = Field(None, description='with RegularizedL1Loss, and only with it')
 
+    @field_validator('scheduler')
+    @classmethod
+    def _lasts(cls, scheduler: CosineOptions | MultiStepOptions, info: ValidationInfo) -> Block:
+        total = info.data.get('total_iter')
+        if total is None:
+            return scheduler
+        if isinstance(scheduler, CosineOptions) and sum(scheduler.periods) < total:
+            expected = f'a sum of at least total_iter = {total} expected'
+            raise RuleError('periods', f'{expected}, got {sum(scheduler.periods)}')
+        if late := [iteration for iteration in getattr(scheduler, 'milestones', []) if iteration >= total]:
+            raise RuleError('milestones', f'iterations before total_iter = {total} expected, got {late}')
+        return scheduler
 
+    @field_validator('alpha_opt')
+    @classmethod
+    def _goes_with_its_loss(cls, alpha: AlphaOptions | None, info: ValidationInfo) -> AlphaOptions | None:
+        if 'pixel_opt' in info.data:
+            try:
+                check_alpha(info.data['pixel_opt'].type, alpha is not None)
+            except ValueError as error:
+                raise RuleError('', str(error)) from error
+        return alpha
+
+
+# --------------------------------------------------------------- validation and logging
 class MetricOptions(OpenBlock):
     """`val.metrics.NAME`: a metric of BasicSR and its options."""
 
 
-class ValOptions(StrictBlock):
+class ValOptions(Block):
     """`val`: validation while training, and the measuring of a test."""
 
     val_freq: PositiveCount | None = Field(None, description='iterations between validations')
@@ -163,14 +242,14 @@ class ValOptions(StrictBlock):
     metrics: dict[str, MetricOptions] | None = None
 
 
-class WandbOptions(StrictBlock):
+class WandbOptions(Block):
     """`logger.wandb`."""
 
     project: str | None = None
     resume_id: str | None = None
 
 
-class LoggerOptions(StrictBlock):
+class LoggerOptions(Block):
     """`logger`."""
 
     print_freq: PositiveCount = Field(description='iterations between log lines')
@@ -179,49 +258,19 @@ class LoggerOptions(StrictBlock):
     use_tb_logger: bool = Field(False, description='TensorBoard files in tb_logger/')
     wandb: WandbOptions | None = None
 
+    @field_validator('wandb')
+    @classmethod
+    def _needs_tensorboard(cls, wandb: WandbOptions | None, info: ValidationInfo) -> WandbOptions | None:
+        if wandb and wandb.project is not None and info.data.get('use_tb_logger') is False:
+            raise RuleError('project', 'use_tb_logger: true expected with it, got false')
+        return wandb
 
+
+# ------------------------------------------------------------------------- a whole file
 def _folder_name(name: str) -> str:
     if os.path.basename(name) != name or name in ('', '.', '..'):
         raise ValueError('expected the name of a folder')
     return name
-
-
-def types_of(block: type[StrictBlock]) -> tuple[str, ...]:
-    """Return the classes that `block` has the options of."""
-    return block.model_fields['type'].annotation.__args__
-
-
-class ByType:
-    """Metadata of a block whose `type` says which keys it has: its part of the JSON schema.
-
-    Args:
-        ours: The block for the classes in its `type`; blocks of other classes are open.
-    """
-
-    def __init__(self, ours: type[StrictBlock]) -> None:
-        self.ours = ours
-
-    def schema(self, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Return the schema of one such block."""
-        is_ours = {'properties': {'type': {'enum': list(types_of(self.ours))}}}
-        ours, other = (handler(block.__pydantic_core_schema__) for block in (self.ours, OpenBlock))
-        return {'type': 'object', 'required': ['type'], 'if': is_ours, 'then': ours, 'else': other}
-
-    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return self.schema(handler)
-
-
-class ByPhase:
-    """Metadata of `datasets`: its part of the JSON schema."""
-
-    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        pairs = ByType(PairOptions).schema(handler)
-        return {
-            'type': 'object',
-            'properties': {'train': ByType(FaceDegradationOptions).schema(handler)},
-            'patternProperties': {'^(val|test)(_|$)': pairs},
-            'additionalProperties': False,
-        }
 
 
 # What a training needs besides what every file does; a test needs `val` instead.
@@ -245,14 +294,131 @@ class RunOptions(DegradationRanges):
         description='of each process; 0: CPU; auto: 1, without a GPU 0; several GPUs: one process each, by torchrun',
     )
     manual_seed: Count | None = Field(None, description='seed of all randomness; none: a random one')
+    datasets: DataSets
+    network_g: ByType.of(FaceSRResNetOptions, MSRResNetOptions)
+    path: PathOptions = PathOptions()
+    train: TrainOptions | None = None
     gt_usm: bool = Field(False, description='sharpen the HR targets')
     gt_size: PositiveCount | None = Field(None, description='crop pairs to this HR size after the degradation')
     queue_size: Count = Field(180, description='pairs in the training pair pool; 0: no pool')
-    datasets: Annotated[dict[str, dict[str, Any]], ByPhase()]
-    network_g: Annotated[dict[str, Any], ByType(NetworkOptions)]
-    path: PathOptions = PathOptions()
-    train: TrainOptions | None = None
     val: ValOptions | None = None
     logger: LoggerOptions | None = None
     dist_params: dict[str, Any] | None = Field(None, description='as in files of BasicSR; not used, torchrun says it')
     find_unused_parameters: bool = False
+
+    @field_validator('num_gpu')
+    @classmethod
+    def _one_a_process(cls, num_gpu: int | str) -> int | str:
+        if num_gpu not in ('auto', 0, 1):
+            raise RuleError('', f'0, 1 or auto expected, for each process (torchrun starts one a GPU), got {num_gpu}')
+        return num_gpu
+
+    @field_validator('datasets', mode='before')
+    @classmethod
+    def _tell_phase_and_scale(cls, datasets: Any, info: ValidationInfo) -> Any:
+        """Give each data set what BasicSR's parser gives it."""
+        if not isinstance(datasets, dict):
+            return datasets
+        told = {'scale': info.data['scale']} if 'scale' in info.data else {}
+        return {
+            phase: {**block, **told, 'phase': str(phase).split('_')[0]} if isinstance(block, dict) else block
+            for phase, block in datasets.items()
+        }
+
+    @field_validator('datasets')
+    @classmethod
+    def _have_names_of_their_own(cls, datasets: DataSets) -> DataSets:
+        """Scores and results are told apart by them."""
+        first: dict[str, str] = {}
+        for phase, block in datasets.model_extra.items():
+            name = getattr(block, 'name', None)
+            if isinstance(name, str) and first.setdefault(name, phase) != phase:
+                raise RuleError(f'{phase}.name', f'another name expected than that of {first[name]}: {name}')
+        return datasets
+
+    @field_validator('network_g')
+    @classmethod
+    def _has_the_scale(cls, network: Block, info: ValidationInfo) -> Block:
+        scale = info.data.get('scale')
+        if scale is not None and (upscale := getattr(network, 'upscale', scale)) != scale:
+            raise RuleError('upscale', f'{scale} expected, as scale, got {upscale}')
+        return network
+
+    @field_validator('gt_size')
+    @classmethod
+    def _is_cut_out_of_the_patch(cls, gt_size: int | None, info: ValidationInfo) -> int | None:
+        scale, train = info.data.get('scale'), _our_train_set(info)
+        if gt_size and scale and gt_size % scale:
+            raise ValueError(f'a multiple of the scale {scale} expected')
+        if gt_size and train and gt_size > train.gt_size:
+            raise ValueError(f'at most datasets.train.gt_size = {train.gt_size} expected')
+        return gt_size
+
+    @field_validator('queue_size')
+    @classmethod
+    def _holds_a_batch(cls, queue_size: int, info: ValidationInfo) -> int:
+        if (train_set := _our_train_set(info)) and (train := info.data.get('train')):
+            batch = train_set.batch_size_per_gpu * train.accumulate
+            if 0 < queue_size < batch:
+                raise ValueError(f'0 or at least the batch size {batch} expected')
+        return queue_size
+
+
+def _our_train_set(info: ValidationInfo) -> FaceDegradationOptions | None:
+    train = info.data['datasets'].train if 'datasets' in info.data else None
+    return train if isinstance(train, FaceDegradationOptions) else None
+
+
+class TrainingOptions(RunOptions):
+    """An option file for training."""
+
+    train: TrainOptions
+    logger: LoggerOptions
+
+    @field_validator('datasets')
+    @classmethod
+    def _are_to_train(cls, datasets: DataSets, info: ValidationInfo) -> DataSets:
+        if datasets.train is None:
+            raise RuleError('train', 'missing')
+        for phase in datasets.model_extra:
+            if phase.split('_')[0] != 'val':
+                raise RuleError(phase, 'train or val, val_NAME expected')
+        train, scale = datasets.train, info.data.get('scale')
+        if isinstance(train, FaceDegradationOptions) and scale and {'resize_range'} <= info.data.keys():
+            ranges = DegradationRanges(resize_range=info.data['resize_range'])
+            if train.gt_size < (least := smallest_side(ranges, train, scale)):
+                expected = f'at least {least} expected with these resize ranges'
+                raise RuleError('train.gt_size', f'{expected}, got {train.gt_size}')
+        return datasets
+
+    @field_validator('network_g')
+    @classmethod
+    def _is_for_rgb(cls, network: Block) -> Block:
+        for key in ('num_in_ch', 'num_out_ch'):
+            if isinstance(network, FaceSRResNetOptions) and (got := getattr(network, key)) != 3:
+                raise RuleError(key, f'3 expected, images are RGB, got {got}')
+        return network
+
+    @field_validator('val')
+    @classmethod
+    def _has_its_frequency(cls, val: ValOptions | None, info: ValidationInfo) -> ValOptions | None:
+        has_sets = 'datasets' in info.data and info.data['datasets'].model_extra
+        if (has_sets or val) and (val is None or val.val_freq is None):
+            raise RuleError('val_freq', 'missing, it goes with datasets.val')
+        return val
+
+
+class TestingOptions(RunOptions):
+    """An option file for a test."""
+
+    val: ValOptions
+
+    @field_validator('datasets')
+    @classmethod
+    def _are_to_test(cls, datasets: DataSets) -> DataSets:
+        for phase, _ in datasets.items():
+            if phase.split('_')[0] not in ('test', 'val'):
+                raise RuleError(phase, 'test or test_NAME expected')
+        if not datasets.model_extra:
+            raise RuleError('test', 'missing')
+        return datasets

@@ -93,6 +93,18 @@ def load_weights(path: str | Path, key: str | None = None) -> tuple[dict[str, to
     return {name.removeprefix('module.'): value for name, value in weights.items()}, key
 
 
+def check_finite(path: str | Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Check that no weight is NaN or infinite.
+
+    Raises:
+        UserError: One is; the line names the first.
+    """
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        more = f' and {len(broken) - 1} more' if len(broken) > 1 else ''
+        found = f'{broken[0]}{more} holds NaN or infinity'
+        raise UserError(f'{path}: finite weights expected, {found}: the training that made them diverged')
+
+
 def check_fit(path: str | Path, weights: Mapping[str, torch.Tensor], net: torch.nn.Module) -> None:
     """Compare a state dict with a network.
 

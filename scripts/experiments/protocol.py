@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from annotated_types import Len
 from pydantic import AfterValidator, Field
 
-from facesr_plugin.blocks import Count, StrictBlock, did_you_mean
+from facesr_plugin.blocks import Block, Count, did_you_mean
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.check import check
 from facesr_plugin.options.load import load_yaml, set_option
@@ -25,7 +25,7 @@ Seeds = Annotated[list[Count], Len(1), AfterValidator(_distinct)]
 Changes = dict[str, Any]
 
 
-class CellOptions(StrictBlock):
+class CellOptions(Block):
     """`cells.NAME`: what is compared with the other cells."""
 
     option_file: str = Field(description='that it starts from')
@@ -33,7 +33,7 @@ class CellOptions(StrictBlock):
     seeds: Seeds | None = Field(None, description="values of manual_seed; default: the protocol's")
 
 
-class ProtocolOptions(StrictBlock):
+class ProtocolOptions(Block):
     """The top level of a protocol file."""
 
     name: str = Field(description='first part of the names of its runs')

@@ -3,18 +3,18 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from facesr_plugin.blocks import Count, PositiveCount, Probabilities, Probability, Range, StrictBlock
+from facesr_plugin.blocks import Block, Count, PositiveCount, Probabilities, Probability, Range
 from facesr_plugin.errors import UserError
 
 
-class Leaf(StrictBlock):
+class Leaf(Block):
     """The innermost block."""
 
     lr: float = 0.1
     betas: list[float] = Field([0.9, 0.999])
 
 
-class Branch(StrictBlock):
+class Branch(Block):
     """A block with blocks inside, one of them optional."""
 
     kind: Literal['a', 'b'] = 'a'
@@ -30,7 +30,7 @@ class Branch(StrictBlock):
         return self
 
 
-class Root(StrictBlock):
+class Root(Block):
     """The top level."""
 
     name: str
