@@ -154,7 +154,7 @@ def _lines(errors: list[ErrorDetails], block: type[Block]) -> list[str]:
         match error['type']:
             case 'extra_forbidden':
                 message = f'unknown option{did_you_mean(str(path[-1]), _fields_at(block, error["loc"][:-1]))}'
-            case 'missing':
+            case 'missing' | 'model_type' if error['input'] is None or error['type'] == 'missing':
                 message = 'missing'
             case 'unknown_type':
                 path, message = (*path, 'type'), f'{error["msg"]}, got {error["input"]["type"]!r}'

@@ -29,7 +29,6 @@ def main() -> None:
         if opt['val'].get('metrics') and not all(block.get('dataroot_gt') for block in opt['datasets'].values()):
             print('val.metrics: a data set has no dataroot_gt (HR images), so no metric is computed')
             opt['val']['metrics'] = None
-        opt['val'].setdefault('suffix', None)
         return opt, args
 
     pipeline.parse_options = parse
