@@ -1,7 +1,7 @@
 """BasicSR 1.4.2 on today's torch and without CUDA: every repair of an upstream break, each with its issue.
 
 `import facesr_plugin` calls `apply` before anything of BasicSR is imported. Breaks that a subclass or an entry point
-can avoid are avoided there instead (see `models/` and `train.py`).
+can avoid are avoided there instead (see `models/`, `data/lmdb_images.py` and `train.py`).
 """
 
 import importlib.util
@@ -9,9 +9,8 @@ import sys
 
 
 def apply() -> None:
-    """Make BasicSR 1.4.2 importable and its LMDB reader usable; calling it again changes nothing."""
+    """Make BasicSR 1.4.2 importable; calling it again changes nothing."""
     _alias_functional_tensor()
-    _share_lmdb_environments()
 
 
 def _alias_functional_tensor() -> None:
@@ -24,16 +23,3 @@ def _alias_functional_tensor() -> None:
         from torchvision.transforms import functional
 
         sys.modules[name] = functional
-
-
-def _share_lmdb_environments() -> None:
-    """Open an LMDB once per process: BasicSR opens it once per data set, and lmdb refuses the second time.
-
-    Training and validation on the same LMDB stop with `lmdb.Error: already open in this process` otherwise. A key that
-    the LMDB lacks becomes an error that names it; stock hands None to the decoder.
-    """
-    from basicsr.utils.file_client import FileClient
-
-    from facesr_plugin.data.lmdb_images import SharedLmdbBackend
-
-    FileClient._backends['lmdb'] = SharedLmdbBackend

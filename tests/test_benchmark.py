@@ -1,7 +1,5 @@
 import json
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +11,11 @@ from basicsr.utils.file_client import FileClient, LmdbBackend
 from benchmark import cases, models, timing
 from benchmark import command as benchmark
 from benchmark.rows import COLUMNS, MEASURED, as_row, format_table
+from tiny import FACES, ROOT, run
 
 from facesr_plugin.data.images import write_image
 from facesr_plugin.errors import UserError
-from facesr_plugin.report.machine import ROOT, cpu_name
+from facesr_plugin.report.machine import cpu_name
 
 CPU = torch.device('cpu')
 ENDS = ('', '_min', '_max')
@@ -26,7 +25,7 @@ KEYS |= {key + end for key in MEASURED for end in ENDS}
 
 @pytest.fixture
 def setup(tmp_path) -> models.Setup:
-    return models.Setup(CPU, ROOT / 'tests' / 'data' / 'faces', tmp_path, **benchmark.QUICK)
+    return models.Setup(CPU, FACES, tmp_path, **benchmark.QUICK)
 
 
 def test_command_writes_both_files(tmp_path, capsys):
@@ -210,6 +209,5 @@ def test_cuda_asked_for_and_not_there():
 
 
 def test_command(tmp_path):
-    command = [sys.executable, str(ROOT / 'scripts' / 'benchmark.py'), '--faces', 'none']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run('scripts/benchmark.py', '--faces', 'none', cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, 'error: none: no such folder\n')

@@ -1,13 +1,11 @@
 """scripts/make_faces.py without OpenVINO or the generator's weights: a stand-in paints the faces."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import make_faces
 import numpy as np
 import pytest
-from tiny import FACES, ROOT
+from tiny import FACES, run
 
 from facesr_plugin.data.images import list_images, read_image, write_image
 from facesr_plugin.errors import UserError
@@ -150,12 +148,7 @@ def test_missing_package_says_what_to_install(monkeypatch, tmp_path, package):
 
 
 def test_command_ends_with_one_line_and_status_2(tmp_path):
-    done = subprocess.run(
-        [sys.executable, ROOT / 'scripts' / 'make_faces.py', tmp_path, '--psi', '2'],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run('scripts/make_faces.py', '.', '--psi', '2', cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr.splitlines()[-1] == 'error: --psi: 0 to 1 expected, got 2.0'
 

@@ -26,10 +26,10 @@ from torch.nn import functional as F
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.data.images import list_images, read_image
 from facesr_plugin.degradations import resize_clean
+from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.enlarge.tiles import upscale_tensor
 from facesr_plugin.errors import RunError, UserError
-from facesr_plugin.report.grid import as_batch
 from facesr_plugin.report.records import format_table, read_record, summarise, write_record
 
 PROTOCOLS = sorted((ROOT / 'options' / 'protocols').glob('*.yml'))

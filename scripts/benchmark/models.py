@@ -22,7 +22,7 @@ from realesrgan.models import realesrnet_model
 from torch.nn import functional as F
 
 from facesr_plugin import AlphaRealESRNetModel, FaceDegradationDataset
-from facesr_plugin.data.images import list_images, read_image
+from facesr_plugin.data.images import list_images, read_image, read_shape
 from facesr_plugin.data.lmdb_writer import write_lmdbs
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, RandomStreams, degrade, sample_kernels
 from facesr_plugin.errors import UserError
@@ -103,7 +103,7 @@ class Setup:
         """
         side = max(self.crop, self.pool_side, self.validated, *self.degraded)
         for path in self.files:
-            height, width, _ = read_image(path).shape
+            height, width = read_shape(path)
             if min(height, width) < side:
                 raise UserError(f'{path}: at least {side}x{side} px expected, got {width}x{height}')
 

@@ -9,10 +9,10 @@ import torch
 
 from facesr_plugin.data.image_source import open_images
 from facesr_plugin.degradations import resize_clean
+from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.enlarge.network import load_network, pick_device
 from facesr_plugin.models.validation import BASELINES, STANDARD_METRICS, enlarge, evaluate
 from facesr_plugin.options.types import TrainingOptions
-from facesr_plugin.report.grid import as_batch
 
 
 @torch.inference_mode()
@@ -39,7 +39,7 @@ def score_clean(weights: Path, options: TrainingOptions, before_each: Callable[[
 
 
 def _pairs(faces: Path, scale: int, before_each: Callable[[], None]) -> Iterator[dict[str, Any]]:
-    images = open_images(faces, 'lmdb' if faces.suffix == '.lmdb' else 'disk')
+    images = open_images(faces)
     for key in images.keys:
         before_each()
         hr = as_batch(images.read(key))
