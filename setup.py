@@ -37,7 +37,7 @@ setup(
         'opencv-python',
         'lmdb',
         'Pillow>=10.1',
-        'pydantic>=2',
+        'pydantic>=2.11',
         'annotated-types',
         'PyYAML',
         'tqdm',

@@ -87,10 +87,10 @@ def takes_branches(loss: str) -> bool:
 
 
 def check_alpha(loss: str, has_alpha: bool) -> None:
-    """Check that a loss of two branches comes with an alpha, and no other does.
+    """Check that a loss of two branches comes with an alpha, and no other does; of an unknown loss nothing is known.
 
     Raises:
         ValueError: It is otherwise.
     """
-    if takes_branches(loss) != has_alpha:
+    if loss in LOSS_REGISTRY and takes_branches(loss) != has_alpha:
         raise ValueError('expected with pixel_opt type RegularizedL1Loss, and only with it')
