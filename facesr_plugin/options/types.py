@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
+from basicsr.utils.registry import LOSS_REGISTRY
 from pydantic import (
     AfterValidator,
     ConfigDict,
@@ -186,6 +187,11 @@ class AlphaOptions(Block):
     end: Probability = Field(0.4, description='alpha towards the last iteration')
 
 
+def _loss_class(name: str) -> type:
+    """Return the registered loss of that name; of one that is not, which is told later, any class will do."""
+    return LOSS_REGISTRY.get(name) if name in LOSS_REGISTRY else object
+
+
 class TrainOptions(Block):
     """`train`: optimisation."""
 
@@ -221,7 +227,7 @@ class TrainOptions(Block):
     def _goes_with_its_loss(cls, alpha: AlphaOptions | None, info: ValidationInfo) -> AlphaOptions | None:
         if 'pixel_opt' in info.data:
             try:
-                check_alpha(info.data['pixel_opt'].type, alpha is not None)
+                check_alpha(_loss_class(info.data['pixel_opt'].type), alpha is not None)
             except ValueError as error:
                 raise RuleError('', str(error)) from error
         return alpha
