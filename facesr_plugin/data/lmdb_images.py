@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import lmdb
 import numpy as np
-from basicsr.utils.file_client import BaseStorageBackend
 
 from facesr_plugin.data.images import decode_image
 from facesr_plugin.errors import UserError
@@ -82,7 +81,7 @@ class LmdbImages:
         return image
 
 
-class SharedLmdbBackend(BaseStorageBackend):
+class SharedLmdbBackend:
     """Stands in for BasicSR's `LmdbBackend`: an LMDB may be opened any number of times, a missing key is an error.
 
     Args:

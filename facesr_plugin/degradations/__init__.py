@@ -1,7 +1,5 @@
 """HR to LR on tensors: `degrade` is D, `resize_clean` is R; nothing here knows option files or BasicSR models."""
 
-import basicsr  # noqa: F401  (first: that registers the plugin, which is all there then)
-
 from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
 from facesr_plugin.degradations.pipeline import DegradationRanges, degrade, resize_clean, smallest_side
 from facesr_plugin.degradations.streams import RandomStreams
