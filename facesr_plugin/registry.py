@@ -16,4 +16,4 @@ def register() -> None:
     DATASET_REGISTRY.register(FaceDegradationDataset)
     LOSS_REGISTRY.register(RegularizedL1Loss)
     MODEL_REGISTRY.register(AlphaRealESRNetModel)
-    FileClient._backends['lmdb'] = SharedLmdbBackend
+    FileClient._backends['lmdb'] = SharedLmdbBackend  # it has no other way to take one that is not its own

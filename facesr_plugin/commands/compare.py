@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facesr_plugin.data.image_source import FolderImages, open_images
+from facesr_plugin.data.image_source import open_images
 from facesr_plugin.data.images import write_image
-from facesr_plugin.data.lmdb_images import LmdbImages, image_key
+from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.enlarge.network import DEVICES, load_network, pick_device
 from facesr_plugin.errors import UserError, run_command
 from facesr_plugin.models.validation import STANDARD_METRICS, enlarge, evaluate
-from facesr_plugin.report.grid import Cell, as_batch, draw_grid
+from facesr_plugin.report.grid import Cell, draw_grid
 
 FRAME = (255, 64, 0)  # RGB, around the crop in the whole picture
 Networks = dict[str, Callable[[torch.Tensor], torch.Tensor]]
@@ -54,9 +54,8 @@ class Images:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._source: LmdbImages | FolderImages = open_images(root, 'lmdb' if root.suffix == '.lmdb' else 'disk')
-        name = str if root.suffix == '.lmdb' else image_key
-        self._names = {name(key): key for key in self._source.keys}
+        self._source = open_images(root)
+        self._names = {key: key for key in self._source.keys}
 
     @property
     def keys(self) -> list[str]:

@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 from facesr_plugin.commands.compare import Images, spread, upscale_pair
-from facesr_plugin.commands.degrade import Degradation
 from facesr_plugin.data.lmdb_images import image_key
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, smallest_side
+from facesr_plugin.degradations.pictures import Degradation
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.validation import enlarge

@@ -6,8 +6,11 @@ from typing import NamedTuple
 import cv2
 import matplotlib
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
+
+from facesr_plugin.degradations.pictures import as_batch
+
+__all__ = ['Cell', 'as_batch', 'draw_grid']
 
 GAP = 6  # px between cells
 INK = (32, 32, 32)
@@ -18,11 +21,6 @@ class Cell(NamedTuple):
 
     image: np.ndarray
     caption: str = ''
-
-
-def as_batch(image: np.ndarray) -> torch.Tensor:
-    """Return uint8 RGB (H, W, 3) as a batch of one, (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
 
 
 def draw_grid(titles: list[str], rows: list[list[Cell]], side: int) -> np.ndarray:

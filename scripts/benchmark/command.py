@@ -65,9 +65,9 @@ def check_faces(folder: Path, side: int) -> None:
         UserError: No image there, or one that is smaller than `side` px.
     """
     images = FolderImages(folder)
-    for key, (height, width) in zip(images.keys, images.shapes, strict=True):
+    for name, (height, width) in zip(images.names, images.shapes, strict=True):
         if min(height, width) < side:
-            raise UserError(f'{folder / key}: at least {side}x{side} px expected, got {width}x{height}')
+            raise UserError(f'{folder / name}: at least {side}x{side} px expected, got {width}x{height}')
 
 
 def plan(setups: list[Setup], groups: list[str]) -> Iterator[tuple[Setup, Case]]:

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from facesr_plugin.commands.compare import Images
-from facesr_plugin.commands.degrade import Degradation
 from facesr_plugin.degradations import DegradationRanges, KernelRanges
+from facesr_plugin.degradations.pictures import Degradation, as_batch
 from facesr_plugin.enlarge.network import load_network, pick_device
 from facesr_plugin.models.validation import BASELINES, STANDARD_METRICS, enlarge, evaluate
-from facesr_plugin.report.grid import as_batch
 
 
 @torch.inference_mode()
