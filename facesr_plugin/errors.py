@@ -5,8 +5,6 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
-
 
 class UserError(ValueError):
     """Wrong input, exit status 2: which file or option key, what was expected and what came.
@@ -47,7 +45,9 @@ class RunError(RuntimeError):
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error says that memory ran out; PyTorch has no type of its own for that on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    torch = sys.modules.get('torch')
+    kinds = (MemoryError, torch.OutOfMemoryError) if torch else MemoryError
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def run_command(main: Callable[[], int | None]) -> None:

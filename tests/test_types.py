@@ -92,7 +92,7 @@ def test_option_of_another_type(opt, path, block, line):
     if block['type'] == 'L1Loss':
         remove(opt, 'train.alpha_opt')
     put(opt, path, block)
-    assert [found for found in problems(opt) if 'unknown' in found][0].startswith(f'{path}.{line}')
+    assert next(found for found in problems(opt) if 'unknown' in found).startswith(f'{path}.{line}')
 
 
 @pytest.mark.parametrize(

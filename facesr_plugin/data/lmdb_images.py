@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import lmdb
 import numpy as np
-from basicsr.utils.file_client import BaseStorageBackend, FileClient
 
 from facesr_plugin.data.images import decode_image
 from facesr_plugin.errors import UserError
@@ -83,7 +82,7 @@ class LmdbImages:
         return image
 
 
-class SharedLmdbBackend(BaseStorageBackend):
+class SharedLmdbBackend:
     """Stands in for BasicSR's `LmdbBackend`: an LMDB may be opened any number of times, a missing key is an error.
 
     BasicSR opens an LMDB once per data set, and lmdb refuses the second time: training and validation on the same one
@@ -113,9 +112,6 @@ class SharedLmdbBackend(BaseStorageBackend):
     def get_text(self, filepath: str | Path) -> str:
         """Not supported, as in BasicSR."""
         raise NotImplementedError
-
-
-FileClient._backends['lmdb'] = SharedLmdbBackend  # it has no other way to take one
 
 
 # Open environments by the device and inode of data.mdb: the lmdb module refuses to open a file twice in a process.
