@@ -37,7 +37,7 @@ setup(
         'opencv-python',
         'lmdb',
         'Pillow>=10.1',
-        'pydantic>=2',
+        'pydantic>=2.11',
         'annotated-types',
         'PyYAML',
         'tqdm',
@@ -52,7 +52,7 @@ setup(
             'playwright',  # drives a browser that is there; its own are not downloaded
             'facesr-plugin[export,report,spandrel]',
         ],
-        'report': ['plotly>=6', 'jinja2', 'markupsafe'],
+        'report': ['jinja2', 'markupsafe'],
         'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
         'spandrel': ['spandrel>=0.4'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.

@@ -242,9 +242,9 @@ def _positive(values: list[float]) -> list[float]:
     return values
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Count = Annotated[Whole, Field(ge=0)]
-PositiveCount = Annotated[Whole, Field(ge=1)]
+WHOLE = BeforeValidator(_whole)  # after the bounds: before them it would hide them from the JSON schema
+Count = Annotated[int, Field(ge=0), WHOLE]
+PositiveCount = Annotated[int, Field(ge=1), WHOLE]
 PositiveNumber = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Probabilities = Annotated[list[float], AfterValidator(_probabilities)]

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 from facesr_plugin.data.images import write_image
+from facesr_plugin.options.load import as_opt
+from facesr_plugin.options.types import TrainingOptions
 
 Options = dict[str, Any]
 
@@ -58,6 +60,18 @@ def training_options(folder: Path) -> Options:
         'val': {'val_freq': 2, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}},
         'logger': {'print_freq': 1, 'save_checkpoint_freq': 2},
     }
+
+
+def model_options(folder: Path, changes: Options | None = None) -> Options:
+    """Return what the model gets of `training_options`, without a pool and with these changed, e.g. `train.accumulate`.
+
+    Nothing of the data is there.
+    """
+    opt = training_options(folder)
+    for path, value in {'queue_size': 0, **(changes or {})}.items():
+        put(opt, path, value)
+    alone = {'dist': False, 'rank': 0, 'world_size': 1}
+    return as_opt(TrainingOptions.parse(opt), folder, is_train=True) | alone
 
 
 def measuring_options(folder: Path) -> Options:

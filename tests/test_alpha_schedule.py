@@ -1,20 +1,11 @@
 import dataclasses
 import math
-from types import SimpleNamespace
 
 import pytest
 
 from facesr_plugin.losses.alpha_schedule import AlphaSchedule, cosine_alpha
-from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
 
 ROOT2, ROOT3 = math.sqrt(2), math.sqrt(3)
-
-
-def alpha_at(current_iter: int, total_iter: int, schedule: AlphaSchedule) -> float:
-    model = SimpleNamespace(
-        alpha_schedule=schedule, current_iter=current_iter, opt={'train': {'total_iter': total_iter}}
-    )
-    return AlphaRealESRNetModel.alpha.fget(model)
 
 
 def test_report():
@@ -26,8 +17,8 @@ def test_report():
     ]
     total_iter = len(expected)
     assert total_iter == 10_000
-    schedule = AlphaSchedule()
-    assert [alpha_at(k, total_iter, schedule) for k in range(1, total_iter + 1)] == pytest.approx(expected, abs=1e-12)
+    found = [AlphaSchedule().at(current_iter, total_iter) for current_iter in range(1, total_iter + 1)]
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +46,9 @@ def test_constant():
     assert AlphaSchedule(start=0.3, end=0.3)(0.2) == pytest.approx(0.3, abs=1e-15)
 
 
-def test_plain_loss_has_no_alpha():
-    assert alpha_at(1, 10, None) is None
+@pytest.mark.parametrize(('current_iter', 'alpha'), [(-3, 0.8), (0, 0.8), (1, 0.8), (11, 0.4), (15, 0.4)])
+def test_outside_the_run_it_is_that_of_its_ends(current_iter, alpha):
+    assert AlphaSchedule().at(current_iter, total_iter=10) == pytest.approx(alpha, abs=1e-12)
 
 
 @pytest.mark.parametrize('progress', [-1e-9, 1 + 1e-9, math.nan])

@@ -22,14 +22,6 @@ def images() -> dict[str, np.ndarray]:
 
 
 # ------------------------------------------------------------------ keys
-def test_names_alike_have_keys_of_their_own(tmp_path):
-    names = ['a.b.png', 'a%2Eb.png', 'a_b.png', 'a/b.png', 'a b.png', '\u4eba.png']
-    for name in names:
-        write_image(tmp_path / name, noise(0))
-    files = image_keys(tmp_path)
-    assert sorted(str(path.relative_to(tmp_path)) for path in files.values()) == sorted(names)
-
-
 def test_names_that_differ_by_suffix_only_collide(tmp_path):
     for name in ('a.jpg', 'a.png'):
         write_image(tmp_path / name, noise(0))

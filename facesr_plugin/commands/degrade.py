@@ -19,7 +19,7 @@ from facesr_plugin.data.lmdb_writer import image_keys
 from facesr_plugin.data.sizes import lr_shape
 from facesr_plugin.degradations import DegradationRanges, KernelRanges
 from facesr_plugin.degradations.pictures import Degradation, pick_ranges
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import UserError, each
 from facesr_plugin.options.load import load_yaml
 from facesr_plugin.report.grid import Cell, draw_grid
 
@@ -48,17 +48,15 @@ def find_faces(folder: Path, degradation: Degradation) -> dict[str, Path]:
         UserError: No picture, two of one key, or some that are none, too small, or have sides that are no multiples of
             the scale: one line for each.
     """
-    faces, least, problems = image_keys(folder), degradation.smallest_side, []
-    for path in faces.values():
-        try:
-            height, width = read_shape(path)
-            lr_shape((height, width), degradation.scale, path)
-            if min(height, width) < least:
-                raise UserError(f'{path}: at least {least}x{least} px expected for these ranges, got {width}x{height}')
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        raise UserError('\n'.join(problems))
+    faces, least = image_keys(folder), degradation.smallest_side
+
+    def check(path: Path) -> None:
+        height, width = read_shape(path)
+        lr_shape((height, width), degradation.scale, path)
+        if min(height, width) < least:
+            raise UserError(f'{path}: at least {least}x{least} px expected for these ranges, got {width}x{height}')
+
+    each(check, faces.values())
     return faces
 
 

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-from basicsr.utils.registry import DATASET_REGISTRY
 from pydantic import Field, ValidationInfo, field_validator
 from torch.utils.data import Dataset
 
@@ -63,7 +62,6 @@ class FaceDegradationOptions(KernelRanges):
         return persistent
 
 
-@DATASET_REGISTRY.register()
 class FaceDegradationDataset(Dataset):
     """HR faces with blur kernels for on-the-fly degradation by `AlphaRealESRNetModel`.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from facesr_plugin.data.images import list_images, read_image, read_shape
 from facesr_plugin.data.lmdb_images import LmdbImages, image_key
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import UserError, each
 
 Backend = Literal['lmdb', 'disk']  # `io_backend.type`
 
@@ -43,15 +43,7 @@ class FolderImages:
         Raises:
             UserError: Files that are no image: one line for each.
         """
-        shapes, problems = [], []
-        for name in self.names:
-            try:
-                shapes.append(read_shape(self.root / name))
-            except UserError as error:
-                problems.append(str(error))
-        if problems:
-            raise UserError('\n'.join(problems))
-        return shapes
+        return each(lambda name: read_shape(self.root / name), self.names)
 
     def read(self, key: str) -> np.ndarray:
         """Return an image as uint8 RGB, (H, W, 3).

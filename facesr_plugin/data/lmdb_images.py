@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import lmdb
 import numpy as np
-from basicsr.utils.file_client import BaseStorageBackend, FileClient
 
 from facesr_plugin.data.images import decode_image
 from facesr_plugin.errors import UserError
@@ -83,7 +82,7 @@ class LmdbImages:
         return image
 
 
-class SharedLmdbBackend(BaseStorageBackend):
+class SharedLmdbBackend:
     """Stands in for BasicSR's `LmdbBackend`: an LMDB may be opened any number of times, a missing key is an error.
 
     BasicSR opens an LMDB once per data set, and lmdb refuses the second time: training and validation on the same one
@@ -92,21 +91,10 @@ class SharedLmdbBackend(BaseStorageBackend):
     Args:
         db_paths: One LMDB's folder or several.
         client_keys: What `get` calls them.
-        readonly: Without effect, like all that follows: the environments are shared, and always opened alike.
-        lock: Without effect.
-        readahead: Without effect.
-        **kwargs: Without effect.
+        **kwargs: Without effect: the environments are shared, and always opened alike.
     """
 
-    def __init__(
-        self,
-        db_paths: str | list[str],
-        client_keys: str | list[str] = 'default',
-        readonly: bool = True,
-        lock: bool = False,
-        readahead: bool = False,
-        **kwargs: object,
-    ) -> None:
+    def __init__(self, db_paths: str | list[str], client_keys: str | list[str] = 'default', **kwargs: object) -> None:
         self.db_paths = [str(path) for path in (db_paths if isinstance(db_paths, list) else [db_paths])]
         client_keys = client_keys if isinstance(client_keys, list) else [client_keys]
         self._paths = dict(zip(client_keys, map(Path, self.db_paths), strict=True))
@@ -124,9 +112,6 @@ class SharedLmdbBackend(BaseStorageBackend):
     def get_text(self, filepath: str | Path) -> str:
         """Not supported, as in BasicSR."""
         raise NotImplementedError
-
-
-FileClient._backends['lmdb'] = SharedLmdbBackend  # it has no other way to take one
 
 
 # Open environments by the device and inode of data.mdb: the lmdb module refuses to open a file twice in a process.

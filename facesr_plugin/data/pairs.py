@@ -7,7 +7,7 @@ from pathlib import Path
 from facesr_plugin.data.image_source import Backend, Images, open_images
 from facesr_plugin.data.lmdb_images import LmdbImages
 from facesr_plugin.data.sizes import check_pair
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import UserError, each
 
 
 def check_pairs(
@@ -79,15 +79,9 @@ def _listed_names(listed: Path, hr_root: Path, known: Container[str]) -> list[st
 def _read_all(images: list[tuple[Images, str]]) -> None:
     """Read images by key, side by side; a UserError with a line for each that cannot be read."""
 
-    def problem(image: tuple[Images, str]) -> str | None:
+    def read(image: tuple[Images, str]) -> None:
         source, key = image
-        try:
-            source.read(key)
-        except UserError as error:
-            return str(error)
-        return None
+        source.read(key)
 
     with ThreadPool() as pool:
-        problems = [line for line in pool.imap(problem, images) if line]
-    if problems:
-        raise UserError('\n'.join(problems))
+        each(read, images, pool.imap)

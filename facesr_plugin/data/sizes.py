@@ -8,12 +8,7 @@ Shape = tuple[int, int]
 
 
 def lr_shape(hr_shape: Shape, scale: int, name: str | Path) -> Shape:
-    """Return the shape of the LR image that an HR image is resized to.
-
-    Args:
-        hr_shape: Of the HR image.
-        scale: HR size / LR size.
-        name: What an error calls the HR image.
+    """Return the shape of the LR image of an HR image, which an error calls `name`.
 
     Raises:
         UserError: A side is no multiple of the scale.
@@ -29,18 +24,12 @@ def lr_shape(hr_shape: Shape, scale: int, name: str | Path) -> Shape:
 
 
 def check_pair(lr_shape: Shape, hr_shape: Shape, scale: int, name: str | Path) -> None:
-    """Check that an HR image is `scale` times its LR image.
-
-    Args:
-        lr_shape: Of the LR image.
-        hr_shape: Of the HR image.
-        scale: HR size / LR size.
-        name: What an error calls the pair.
+    """Check that an HR image is `scale` times its LR image; an error calls the pair `name`.
 
     Raises:
         UserError: It is not.
     """
-    expected = tuple(scale * side for side in lr_shape)
-    if tuple(hr_shape) != expected:
-        (height, width), found = expected, f'{hr_shape[1]}x{hr_shape[0]}'
-        raise UserError(f'{name}: HR of {width}x{height} px expected ({scale} times the LR), got {found}')
+    (lr_height, lr_width), (height, width) = lr_shape, hr_shape
+    if (height, width) != (lr_height * scale, lr_width * scale):
+        expected = f'HR of {lr_width * scale}x{lr_height * scale} px expected ({scale} times the LR)'
+        raise UserError(f'{name}: {expected}, got {width}x{height}')

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
+from basicsr.utils.registry import LOSS_REGISTRY
 from pydantic import (
     AfterValidator,
     ConfigDict,
@@ -20,6 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from facesr_plugin.blocks import (
+    WHOLE,
     Block,
     ByType,
     Count,
@@ -28,7 +30,6 @@ from facesr_plugin.blocks import (
     PositiveNumber,
     Probability,
     RuleError,
-    Whole,
 )
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions, IoBackend
 from facesr_plugin.degradations import DegradationRanges, smallest_side
@@ -62,13 +63,38 @@ class PairOptions(SingleOptions):
     filename_tmpl: str = Field('{}', description='LR file name for an HR name, without the suffix')
 
 
+TrainSet = ByType.of(FaceDegradationOptions)
+OtherSet = ByType.of(PairOptions, SingleOptions)
+
+
+def _phase(expected: str, *names: str) -> Any:
+    """Return the annotation of the keys of data sets, NAME or NAME_ANYTHING."""
+
+    def check(key: str) -> str:
+        if kind_of(key) not in names:
+            raise RuleError('', f'{expected} expected')
+        return key
+
+    return Annotated[str, AfterValidator(check)]
+
+
+def kind_of(phase: str) -> str:
+    """Return what a data set is for.
+
+    Example:
+        >>> kind_of('val_small')
+        'val'
+    """
+    return phase.split('_')[0]
+
+
 class DataSets(Block):
     """`datasets`: `train`, and any number of `val`, `val_NAME`, `test` and `test_NAME`."""
 
     model_config = ConfigDict(extra='allow')
 
-    train: ByType.of(FaceDegradationOptions) | None = None
-    __pydantic_extra__: dict[str, ByType.of(PairOptions, SingleOptions)] = Field(init=False)
+    train: TrainSet | None = None
+    __pydantic_extra__: dict[str, OtherSet] = Field(init=False)
 
     def items(self) -> Iterator[tuple[str, Block]]:
         """Yield phases and blocks."""
@@ -81,6 +107,19 @@ class DataSets(Block):
         schema = handler.resolve_ref_schema(handler(core_schema))
         pairs = schema.pop('additionalProperties')
         return schema | {'patternProperties': {'^(val|test)(_|$)': pairs}, 'additionalProperties': False}
+
+
+class TrainingSets(DataSets):
+    """`datasets` of an option file for training."""
+
+    train: TrainSet
+    __pydantic_extra__: dict[_phase('train or val, val_NAME', 'val'), OtherSet] = Field(init=False)
+
+
+class TestingSets(DataSets):
+    """`datasets` of an option file for a test."""
+
+    __pydantic_extra__: dict[_phase('test or test_NAME', 'test', 'val'), OtherSet] = Field(init=False)
 
 
 # ----------------------------------------------------------------------------- network
@@ -190,7 +229,7 @@ class TrainOptions(Block):
     """`train`: optimisation."""
 
     total_iter: PositiveCount = Field(description='iterations of the run')
-    warmup_iter: Annotated[Whole, Field(ge=-1)] = Field(-1, description='iterations of linear warm-up; -1: none')
+    warmup_iter: Annotated[int, Field(ge=-1), WHOLE] = Field(-1, description='iterations of linear warm-up; -1: none')
     precision: Literal['fp32', 'bf16', 'fp16'] | None = Field(
         None, description='of the network; default: bf16 where the device computes it natively, else fp32 (CUDA: TF32)'
     )
@@ -219,9 +258,9 @@ class TrainOptions(Block):
     @field_validator('alpha_opt')
     @classmethod
     def _goes_with_its_loss(cls, alpha: AlphaOptions | None, info: ValidationInfo) -> AlphaOptions | None:
-        if 'pixel_opt' in info.data:
+        if 'pixel_opt' in info.data and (loss := info.data['pixel_opt'].type) in LOSS_REGISTRY:
             try:
-                check_alpha(info.data['pixel_opt'].type, alpha is not None)
+                check_alpha(LOSS_REGISTRY.get(loss), alpha is not None)
             except ValueError as error:
                 raise RuleError('', str(error)) from error
         return alpha
@@ -319,9 +358,11 @@ class RunOptions(DegradationRanges):
         """Give each data set what BasicSR's parser gives it."""
         if not isinstance(datasets, dict):
             return datasets
-        told = {'scale': info.data['scale']} if 'scale' in info.data else {}
+        scale = {'scale': info.data['scale']} if 'scale' in info.data else {}
+        kinds = {phase: kind_of(str(phase)) for phase in datasets}
+        known = {phase: {'phase': kind} for phase, kind in kinds.items() if kind in ('train', 'val', 'test')}
         return {
-            phase: {**block, **told, 'phase': str(phase).split('_')[0]} if isinstance(block, dict) else block
+            phase: {**block, **scale, **known.get(phase, {})} if isinstance(block, dict) else block
             for phase, block in datasets.items()
         }
 
@@ -372,17 +413,13 @@ def _our_train_set(info: ValidationInfo) -> FaceDegradationOptions | None:
 class TrainingOptions(RunOptions):
     """An option file for training."""
 
+    datasets: TrainingSets
     train: TrainOptions
     logger: LoggerOptions
 
     @field_validator('datasets')
     @classmethod
-    def _are_to_train(cls, datasets: DataSets, info: ValidationInfo) -> DataSets:
-        if datasets.train is None:
-            raise RuleError('train', 'missing')
-        for phase in datasets.model_extra:
-            if phase.split('_')[0] != 'val':
-                raise RuleError(phase, 'train or val, val_NAME expected')
+    def _fill_the_patch(cls, datasets: DataSets, info: ValidationInfo) -> DataSets:
         train, scale = datasets.train, info.data.get('scale')
         if isinstance(train, FaceDegradationOptions) and scale and {'resize_range'} <= info.data.keys():
             ranges = DegradationRanges(resize_range=info.data['resize_range'])
@@ -411,14 +448,14 @@ class TrainingOptions(RunOptions):
 class TestingOptions(RunOptions):
     """An option file for a test."""
 
+    datasets: TestingSets
     val: ValOptions
 
     @field_validator('datasets')
     @classmethod
     def _are_to_test(cls, datasets: DataSets) -> DataSets:
-        for phase, _ in datasets.items():
-            if phase.split('_')[0] not in ('test', 'val'):
-                raise RuleError(phase, 'test or test_NAME expected')
+        if datasets.train is not None:
+            raise RuleError('train', 'test or test_NAME expected')
         if not datasets.model_extra:
             raise RuleError('test', 'missing')
         return datasets

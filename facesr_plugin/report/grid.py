@@ -1,4 +1,4 @@
-"""A labelled grid of pictures, pixel by pixel as they are: what `degrade.py` and `compare.py` draw."""
+"""A labelled grid of pictures, pixel by pixel as they are: what `facesr degrade` and `facesr compare` draw."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,10 +7,6 @@ import cv2
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-
-from facesr_plugin.degradations.pictures import as_batch
-
-__all__ = ['Cell', 'as_batch', 'draw_grid']
 
 GAP = 6  # px between cells
 INK = (32, 32, 32)

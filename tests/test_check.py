@@ -1,0 +1,299 @@
+"""What an option file names, once its types are right: registered names, data, weights; and `--check`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+from basicsr.utils.registry import LOSS_REGISTRY
+from safetensors.torch import save_file
+from small import Options, measuring_options, put
+from tiny import ROOT
+
+from facesr_plugin import test, train
+from facesr_plugin.data.images import read_image, write_image
+from facesr_plugin.data.lmdb_writer import image_keys, write_lmdbs
+from facesr_plugin.errors import UserError
+from facesr_plugin.options.check import check
+
+
+def problems(opt: Options, is_train: bool = True) -> list[str]:
+    with pytest.raises(UserError) as error:
+        check(opt, is_train)
+    return str(error.value).splitlines()
+
+
+def test_nothing_wrong(opt, measuring):
+    assert check(opt, True).train.total_iter == 4
+    assert check(measuring, False).network_g.num_feat == 4
+
+
+def test_all_that_is_named_is_looked_at_once(opt, data):
+    put(opt, 'model_type', 'Nonesuch')
+    put(opt, 'datasets.train.dataroot_gt', str(data / 'none'))
+    put(opt, 'val.metrics.psnr.crop_boarder', 4)
+    for name in ('hr/face_0.png', 'hr/face_2.png'):
+        (data / name).write_text('no picture')
+    assert sorted(line.partition(': ')[0] for line in problems(opt)) == sorted(
+        [
+            'model_type',
+            'datasets.train.dataroot_gt',
+            'val.metrics.psnr.crop_boarder',
+            f'{data}/hr/face_0.png',
+            f'{data}/hr/face_2.png',
+        ]
+    )
+
+
+def test_what_a_wrong_file_names_is_not_looked_at(opt, data):
+    put(opt, 'datasets.train.dataroot_gt', str(data / 'none'))
+    put(opt, 'train.total_iter', 0)
+    assert problems(opt) == ['train.total_iter: expected greater than or equal to 1, got 0']
+
+
+# ------------------------------------------------------------------- classes of other packages
+@pytest.mark.parametrize(
+    ('path', 'value', 'close'),
+    [
+        ('model_type', 'AlphaRealESRNetModell', 'AlphaRealESRNetModel'),
+        ('network_g.type', 'FaceSRResnet', 'FaceSRResNet'),
+        ('network_g.type', 'RRDBnet', 'RRDBNet'),
+        ('train.pixel_opt.type', 'RegularizedL1Los', 'RegularizedL1Loss'),
+        ('datasets.train.type', 'FaceDegradationDataSet', 'FaceDegradationDataset'),
+        ('datasets.val.type', 'PairedImagesDataset', 'PairedImageDataset'),
+        ('val.metrics.psnr.type', 'calculate_pnsr', 'calculate_psnr'),
+    ],
+)
+def test_did_you_mean_a_registered_name(opt, path, value, close):
+    put(opt, path, value)
+    assert problems(opt) == [f'{path}: a registered name expected, got {value!r}, did you mean {close!r}?']
+
+
+def test_name_like_no_registered_one(opt):
+    put(opt, 'train.pixel_opt', {'type': 'Nonesuch'})
+    expected = f"a registered name expected, got 'Nonesuch' (known: {', '.join(sorted(LOSS_REGISTRY.keys()))})"
+    assert problems(opt) == [f'train.pixel_opt.type: {expected}']
+
+
+@pytest.mark.parametrize(
+    ('path', 'block', 'line'),
+    [
+        (
+            'network_g',
+            {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_blok': 3},
+            "num_blok: unknown option, did you mean 'num_block'?",
+        ),
+        ('network_g', {'type': 'RRDBNet', 'num_in_ch': 3}, 'num_out_ch: missing'),
+        (
+            'val.metrics.psnr',
+            {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_chanel': True},
+            "test_y_chanel: unknown option, did you mean 'test_y_channel'?",
+        ),
+        ('val.metrics.psnr', {'type': 'calculate_psnr', 'better': 'higher'}, 'crop_border: missing'),
+    ],
+)
+def test_options_of_somebody_elses_class(opt, path, block, line):
+    """They are its parameters; BasicSR's metrics take any keyword, and of a typo nothing would be heard."""
+    put(opt, path, block)
+    assert problems(opt) == [f'{path}.{line}']
+
+
+def test_somebody_elses_class_that_fits(opt):
+    put(opt, 'network_g', {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_grow_ch': 4})
+    assert check(opt, True).network_g.model_dump()['num_grow_ch'] == 4
+
+
+# ------------------------------------------------------------------------------------ data
+@pytest.mark.parametrize('path', ['datasets.train.dataroot_gt', 'datasets.val.dataroot_gt', 'datasets.val.dataroot_lq'])
+def test_missing_data(opt, path, data):
+    put(opt, path, str(data / 'none.lmdb'))
+    assert problems(opt) == [f'{path}: no such file or folder: {data}/none.lmdb']
+
+
+def test_folder_that_is_no_lmdb(opt, data):
+    """Of two folders under one wrong `io_backend` one is told: it is one mistake."""
+    put(opt, 'datasets.val.io_backend.type', 'lmdb')
+    expected = f'a folder *.lmdb expected with io_backend type lmdb, got {data}/hr'
+    assert problems(opt) == [f'datasets.val.dataroot_gt: {expected}']
+
+
+def use_lmdb(opt: Options, data: Path) -> None:
+    """Have validation read from LMDBs."""
+    for name, key in (('hr', 'dataroot_gt'), ('lr', 'dataroot_lq')):
+        files = image_keys(data / name)
+        write_lmdbs([data / f'{name}.lmdb'], list(files), lambda image, files=files: [read_image(files[image])])
+        put(opt, f'datasets.val.{key}', str(data / f'{name}.lmdb'))
+    put(opt, 'datasets.val.io_backend.type', 'lmdb')
+
+
+def on_disk(opt: Options, data: Path) -> None:
+    """Leave validation reading from folders."""
+
+
+@pytest.mark.parametrize(('store', 'suffix', 'ending'), [(on_disk, '', '.png'), (use_lmdb, '.lmdb', '')])
+def test_lr_of_another_size(opt, data, store: Callable, suffix, ending):
+    write_image(data / 'lr' / 'face_1.png', np.zeros((24, 28, 3), np.uint8))
+    store(opt, data)
+    expected = '112x96 px expected, 4 times its LR image, got 96x96'
+    assert problems(opt) == [f'{data}/hr{suffix}: face_1{ending}: {expected}']
+
+
+@pytest.mark.parametrize(('store', 'suffix', 'ending'), [(on_disk, '', '.png'), (use_lmdb, '.lmdb', '')])
+def test_hr_without_lr(opt, data, store: Callable, suffix, ending):
+    (data / 'lr' / 'face_2.png').unlink()
+    store(opt, data)
+    expected = f'face_2{ending} expected, the LR image of {data}/hr{suffix}: face_2{ending}'
+    assert problems(opt) == [f'{data}/lr{suffix}: {expected}']
+
+
+def test_lr_without_hr(opt, data):
+    write_image(data / 'lr' / 'face_9.png', np.zeros((24, 24, 3), np.uint8))
+    assert problems(opt) == [f'{data}/lr: face_9.png has no HR image in {data}/hr']
+
+
+def test_lr_names_by_template(opt, data):
+    for number in range(3):
+        (data / 'lr' / f'face_{number}.png').rename(data / 'lr' / f'face_{number}_x4.png')
+    put(opt, 'datasets.val.filename_tmpl', '{}_x4')
+    check(opt, True)
+    put(opt, 'datasets.val.filename_tmpl', '{}_x2')
+    (line,) = problems(opt)
+    assert line == f'{data}/lr: face_0_x2.png expected, the LR image of {data}/hr: face_0.png'
+
+
+def test_validation_set_as_stock_reads_it(opt, data):
+    """`PairedImageDataset` takes every file of a folder for an image, and does not look into subfolders."""
+    (data / 'lr' / 'notes.txt').write_text('x')
+    assert problems(opt) == [f'{data}/lr: notes.txt: only images expected, BasicSR reads every file here']
+    (data / 'lr' / 'notes.txt').unlink()
+    for name in ('hr', 'lr'):
+        (data / name / 'more').mkdir()
+        (data / name / 'face_0.png').rename(data / name / 'more' / 'face_0.png')
+    assert 'more/face_0.png: no images in subfolders expected' in problems(opt)[0]
+
+
+def test_validation_set_by_a_list_of_names(opt, data):
+    listed = data / 'names.txt'
+    put(opt, 'datasets.val.meta_info_file', str(listed))
+    assert problems(opt) == [f'datasets.val.meta_info_file: no such file or folder: {listed}']
+    listed.write_text('face_0.png (96,96,3)\nface_1.png (96,96,3)\n')
+    check(opt, True)
+    listed.write_text('face_9.png (96,96,3)\n')
+    assert problems(opt) == [f"{listed}: names of images in {data}/hr expected, got 'face_9.png'"]
+
+
+# --------------------------------------------------------------------------------- weights
+def save_network(opt: Options, path: Path, key: str = 'params', **options: Any) -> None:
+    """Save a network of the size of `opt` but for `options`, and have the run start from it."""
+    net = build_network({'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, **options})
+    torch.save({key: net.state_dict()}, path)
+    put(opt, 'path.pretrain_network_g', str(path))
+
+
+def test_checkpoint_that_fits(opt, data):
+    save_network(opt, data / 'net.pth')
+    check(opt, True)
+
+
+@pytest.mark.parametrize('is_train', [True, False])
+def test_checkpoint_missing(opt, measuring, data, is_train):
+    opt = opt if is_train else measuring
+    put(opt, 'path.pretrain_network_g', str(data / 'none.pth'))
+    assert problems(opt, is_train) == [f'path.pretrain_network_g: no such file: {data}/none.pth']
+
+
+@pytest.mark.parametrize(
+    ('other', 'difference'),
+    [
+        ({'num_block': 3}, 'has unknown body.1.conv1.bias and 7 more'),
+        ({'upscale': 2}, 'lacks upconv2.bias and 1 more'),
+        ({'num_feat': 8}, ' expected'),
+    ],
+)
+def test_checkpoint_of_another_network(opt, data, other, difference):
+    save_network(opt, data / 'net.pth', **other)
+    (line,) = problems(opt)
+    start, _, found = line.partition(' (FaceSRResNet) expected: ')
+    assert start == f'{data}/net.pth: weights that fit network_g'
+    assert found.endswith(difference)
+
+
+def test_checkpoint_with_another_key(opt, data):
+    save_network(opt, data / 'net.pth', key='params_ema')
+    assert problems(opt) == [f"{data}/net.pth: key 'params' expected, found params_ema"]
+    put(opt, 'path.param_key_g', 'params_ema')
+    check(opt, True)
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_state_dict_alone_is_not_for_stock_models(opt, measuring, data, suffix):
+    """Our model starts from one; BasicSR's `SRModel` would end in a traceback."""
+    weights = build_network({'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1}).state_dict()
+    path = data / f'net{suffix}'
+    torch.save(weights, path) if suffix == '.pth' else save_file(weights, path)
+    for options in (opt, measuring):
+        put(options, 'path.pretrain_network_g', str(path))
+    check(opt, True)
+    expected = f"{path}: a .pth with 'params' expected by this model_type, got a state dict alone"
+    assert problems(measuring, False) == [expected]
+
+
+# -------------------------------------------------------------------------------- --check
+def test_check_says_fine_and_stops(command, opt, data, monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'init_process_group', None)  # calling it would fail
+    fine = f'{data}/opt.yml: the file and all it names are fine\n'
+    assert command(train.main, opt, '--check') == (0, fine, '')
+    assert command(train.main, opt, '--check', '--launcher', 'pytorch') == (0, fine, '')
+    assert command(test.main, measuring_options(data), '--check') == (0, fine, '')
+
+
+@pytest.mark.parametrize('flags', [(), ('--check',), ('--launcher', 'pytorch')])
+def test_wrong_file_touches_nothing(command, opt, flags, monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'init_process_group', None)
+    put(opt, 'train.total_iters', 4)
+    put(opt, 'queue_sizes', 4)
+    lines = [
+        "error: queue_sizes: unknown option, did you mean 'queue_size'?\n",
+        "error: train.total_iters: unknown option, did you mean 'total_iter'?\n",
+    ]
+    status, out, err = command(train.main, opt, *flags)
+    assert (status, out, sorted(err.splitlines(keepends=True))) == (2, '', lines)
+
+
+def test_check_by_the_real_command(opt, data):
+    (data / 'opt.yml').write_text(yaml.safe_dump(opt))
+    args = [sys.executable, str(ROOT / 'facesr_plugin' / 'train.py'), '-opt', 'opt.yml', '--check']
+    before = sorted(os.listdir(data))
+    done = subprocess.run(args, cwd=data, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, 'opt.yml: the file and all it names are fine\n', '')
+    assert sorted(os.listdir(data)) == before
+
+
+class Bomb:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize('key', ['pretrain_network_g', 'resume_state'])
+def test_pickle_is_not_run(command, opt, data, key):
+    """Neither as weights nor as a training state; by `pickle`, which stock uses, it would be."""
+    torch.save({'params': Bomb(data / 'ran'), 'iter': 2}, data / 'file.pth')
+    put(opt, f'path.{key}', str(data / 'file.pth'))
+    expected = f'{data}/file.pth: a checkpoint of tensors expected, it holds something else or is damaged'
+    for flags in ((), ('--check',)):
+        assert command(train.main, opt, *flags) == (2, '', f'error: {expected}\n')
+    assert not (data / 'ran').exists()
+    torch.load(data / 'file.pth', weights_only=False)
+    assert (data / 'ran').exists()
