@@ -237,7 +237,7 @@ def validation(setup: Setup, build: Callable[..., Any]) -> Run:
     gt = hr_batch(setup, setup.validated)['gt'][:1].cpu().float() / 255
     lq = (resize_clean(gt, SCALE) * 255).round().clamp(0, 255) / 255
     loader = _Loader([{'lq': lq, 'gt': gt, 'lq_path': ['face.png'], 'gt_path': ['face.png']}])
-    return lambda number: model.nondist_validation(loader, number, None, False)
+    return lambda number: model.validation(loader, number, None, False)
 
 
 class _Loader(list):
