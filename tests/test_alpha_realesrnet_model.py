@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.utils import USMSharp
+from small import Options, model_options, put
 from torch.nn import functional as F
 
 from facesr_plugin import AlphaRealESRNetModel
@@ -11,34 +12,14 @@ from facesr_plugin.degradations import KernelRanges, sample_kernels
 from facesr_plugin.degradations.streams import RandomStreams
 from facesr_plugin.errors import UserError
 
-OPT = {
-    'name': 'unit',
-    'is_train': True,
-    'dist': False,
-    'rank': 0,
-    'world_size': 1,
-    'num_gpu': 0,
-    'scale': 4,
-    'manual_seed': 0,
-    'queue_size': 0,
-    'datasets': {'train': {}},
-    'network_g': {'type': 'FaceSRResNet', 'num_feat': 8, 'num_block': 2},
-    'train': {
-        'total_iter': 6,
-        'precision': 'fp32',
-        'optim_g': {'type': 'AdamW', 'lr': 1e-3},
-        'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [6]},
-        'pixel_opt': {'type': 'RegularizedL1Loss'},
-        'alpha_opt': {'start': 0.8, 'end': 0.4},
-    },
-}
-
 
 @pytest.fixture
 def build(tmp_path):
-    def build(top: dict | None = None, **train) -> AlphaRealESRNetModel:
-        opt = {**copy.deepcopy(OPT), 'path': {'experiments_root': str(tmp_path)}, **(top or {})}
-        opt['train'] |= train
+    def build(changes: Options | None = None, unchecked: Options | None = None) -> AlphaRealESRNetModel:
+        """Return the model of `model_options`, then changed to what our entry points would refuse."""
+        opt = model_options(tmp_path, changes)
+        for path, value in (unchecked or {}).items():
+            put(opt, path, value)
         torch.manual_seed(0)
         return AlphaRealESRNetModel(opt)
 
@@ -66,11 +47,11 @@ def kernels(batch: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize('forward', ['concat', 'sequential'])
 def test_gradient_is_the_equations(build, forward):
-    """(1 - alpha) |S(D(I)) - I| + alpha |S(R(I)) - I| by autograd, at the third of six iterations."""
-    model = build(pixel_opt={'type': 'RegularizedL1Loss', 'forward': forward})
+    """(1 - alpha) |S(D(I)) - I| + alpha |S(R(I)) - I| by autograd, at the second of four iterations."""
+    model = build({'train.pixel_opt.forward': forward})
     net = copy.deepcopy(model.net_g)
-    found = gradients(model, current_iter=3)
-    alpha = 0.4 + 0.2 * (1 + np.cos(np.pi * 2 / 6))
+    found = gradients(model, current_iter=2)
+    alpha = 0.4 + 0.2 * (1 + np.cos(np.pi / 4))
     assert model.alpha == pytest.approx(alpha)
     clean = F.interpolate(model.gt, size=(12, 12), mode='bicubic', antialias=True)
     loss = (1 - alpha) * (net(model.lq) - model.gt).abs().mean() + alpha * (net(clean) - model.gt).abs().mean()
@@ -82,47 +63,49 @@ def test_gradient_is_the_equations(build, forward):
 @pytest.mark.parametrize('forward', ['concat', 'sequential'])
 def test_accumulated_batches_have_the_gradient_of_the_whole(build, forward):
     pixel_opt = {'type': 'RegularizedL1Loss', 'forward': forward, 'loss_weight': 3.0}
-    whole, parts = (gradients(build(pixel_opt=dict(pixel_opt), accumulate=n)) for n in (1, 2))
+    whole, parts = (gradients(build({'train.pixel_opt': pixel_opt, 'train.accumulate': n})) for n in (1, 2))
     for one, two in zip(whole, parts, strict=True):
         torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
 
 
 def test_loss_weight_scales_the_gradient(build):
-    one, three = (gradients(build(pixel_opt={'type': 'RegularizedL1Loss', 'loss_weight': w})) for w in (1.0, 3.0))
+    one, three = (gradients(build({'train.pixel_opt.loss_weight': weight})) for weight in (1.0, 3.0))
     for small, large in zip(one, three, strict=True):
         torch.testing.assert_close(large, 3 * small, rtol=1e-4, atol=1e-7)
 
 
 def test_plain_l1_is_experiment_2(build):
-    model = build(pixel_opt={'type': 'L1Loss'}, alpha_opt=None)
+    model = build({'train.pixel_opt': {'type': 'L1Loss'}, 'train.alpha_opt': None})
     net = copy.deepcopy(model.net_g)
     found = gradients(model)
     expected = torch.autograd.grad(F.l1_loss(net(model.lq), model.gt), list(net.parameters()))
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(found, expected, strict=True))
     log = model.get_current_log()
+    assert model.alpha is None
     assert 'alpha' not in log
     assert 'l_clean' not in log
 
 
-def test_alpha_of_zero_skips_the_clean_forward(build):
-    model = build(alpha_opt={'start': 0.0, 'end': 0.0})
+@pytest.mark.parametrize(
+    ('changes', 'expected'),
+    [
+        ({'train.pixel_opt.forward': 'concat'}, [8]),
+        ({'train.pixel_opt.forward': 'sequential', 'train.accumulate': 2}, [2, 2, 2, 2]),
+        ({'train.pixel_opt.forward': 'sampled'}, [4]),
+        ({'train.alpha_opt': {'start': 0.0, 'end': 0.0}}, [4]),  # nothing of the clean branch is left
+    ],
+)
+def test_what_runs_together(build, changes, expected):
+    model = build(changes)
     sizes = []
     model.net_g.register_forward_hook(lambda net, inputs, out: sizes.append(len(out)))
     gradients(model)
-    assert sizes == [4]
-    assert 'l_clean' not in model.get_current_log()
-
-
-def test_sampled_runs_each_image_once(build):
-    model = build(pixel_opt={'type': 'RegularizedL1Loss', 'forward': 'sampled'})
-    sizes = []
-    model.net_g.register_forward_hook(lambda net, inputs, out: sizes.append(len(out)))
-    gradients(model)
-    assert sizes == [4]
+    assert sizes == expected
+    assert ('l_clean' in model.get_current_log()) == ('train.alpha_opt' not in changes)
 
 
 def test_moving_average_of_the_weights(build):
-    model = build(ema_decay=0.9)
+    model = build({'train.ema_decay': 0.9})
     before = [p.clone() for p in model.net_g_ema.parameters()]
     gradients(model)
     for average, old, new in zip(model.net_g_ema.parameters(), before, model.net_g.parameters(), strict=True):
@@ -164,37 +147,60 @@ def test_pool_mixes_once_it_is_full(build):
     assert model.pool.count == 3
 
 
-@pytest.mark.parametrize('change', [{'alpha_opt': None}, {'pixel_opt': {'type': 'L1Loss'}}])
-def test_alpha_goes_with_its_loss(build, change):
-    with pytest.raises(UserError, match=r'train\.alpha_opt: expected with pixel_opt type RegularizedL1Loss'):
-        build(**change)
-
-
-def test_unknown_optimizer(build):
-    with pytest.raises(UserError, match=r"train\.optim_g\.type: one of Adam, AdamW expected, got 'SGD'"):
-        build(optim_g={'type': 'SGD', 'lr': 1e-3})
-
-
-def test_wrong_range_is_refused_outside_our_entry_points_too(build):
-    with pytest.raises(UserError, match=r'resize_prob: expected probabilities that sum to 1'):
-        build({'resize_prob': [0.5, 0.7, 0.1]})
+@pytest.mark.parametrize(
+    ('path', 'value', 'message'),
+    [
+        ('train.alpha_opt', None, 'train.alpha_opt: expected with pixel_opt type RegularizedL1Loss'),
+        ('train.pixel_opt', {'type': 'L1Loss'}, 'train.alpha_opt: expected with pixel_opt type RegularizedL1Loss'),
+        ('train.optim_g.type', 'SGD', "train.optim_g.type: one of Adam, AdamW expected, got 'SGD'"),
+        ('resize_prob', [0.5, 0.7, 0.1], 'resize_prob: expected probabilities that sum to 1'),
+    ],
+)
+def test_wrong_options_are_refused_outside_our_entry_points_too(build, path, value, message):
+    with pytest.raises(UserError, match=message):
+        build(unchecked={path: value})
 
 
 def test_weights_of_another_network(build, tmp_path):
     path = tmp_path / 'other.pth'
-    torch.save(
-        {'params': build({'network_g': {'type': 'FaceSRResNet', 'num_feat': 4, 'num_block': 1}}).net_g.state_dict()},
-        path,
-    )
-    model = build()
-    with pytest.raises(
-        UserError, match=r'other\.pth: weights that fit network_g \(FaceSRResNet\) expected: lacks body'
-    ):
+    torch.save({'params': build().net_g.state_dict()}, path)
+    model = build({'network_g.num_block': 2})
+    expected = r'other\.pth: weights that fit network_g \(FaceSRResNet\) expected: lacks body'
+    with pytest.raises(UserError, match=expected):
         model.load_network(model.net_g, str(path))
 
 
-def test_images_per_second_counts_each_image_once(build):
-    for forward in ('concat', 'sampled'):
-        model = build(pixel_opt={'type': 'RegularizedL1Loss', 'forward': forward})
-        gradients(model)
-        assert model.monitor._images == 4
+def test_epoch_is_a_function_of_the_iteration(build):
+    model = build()
+    assert model.epoch is None
+    model.iter_per_epoch = 3
+    epochs = []
+    for model.current_iter in range(8):
+        epochs.append(model.epoch)
+    assert epochs == [1, 1, 1, 1, 2, 2, 2, 3]
+
+
+def test_the_state_follows_when_the_iteration_is_over(build, tmp_path):
+    """Its weights come before its validation, its state after it: at the next iteration's start, or at the end."""
+    model = build()
+    states = tmp_path / 'training_states'
+    for folder in (states, tmp_path / 'models'):
+        folder.mkdir()
+    model.current_iter = 2
+    model.save(0, 2)
+    assert model.is_state_due
+    assert not list(states.iterdir())
+    model.record.begin_validation('val', 2)
+    model.update_learning_rate(3)
+    assert torch.load(states / '2.state', weights_only=True)['facesr']['monitor']['validated'] == {'val': 2}
+    assert not model.is_state_due
+    model.current_iter = 4
+    model.save(0, 4)
+    model.save(-1, -1)
+    assert sorted(path.name for path in tmp_path.rglob('*.*') if path.parent != tmp_path) == [
+        '2.state',
+        '4.state',
+        'net_g_2.pth',
+        'net_g_4.pth',
+        'net_g_latest.pth',
+    ]

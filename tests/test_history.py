@@ -1,11 +1,9 @@
 import re
 
 import pytest
-import torch
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.history import COLUMNS, History, read_history, read_rows
-from facesr_plugin.models.record import Averages
 
 
 def test_rows_are_written_read_and_restored(tmp_path):
@@ -56,22 +54,3 @@ def test_damaged_files_are_read_as_far_as_they_go_or_refused(tmp_path, text, row
     assert problems == [f'{path}{problem}']
     with pytest.raises(UserError, match=re.escape(problem)):
         read_history(path)
-
-
-def test_averages_leave_out_what_is_not_finite_and_start_anew():
-    averages = Averages()
-    averages.add('l', torch.tensor([1.0, float('nan'), 3.0]))
-    averages.add('l', torch.tensor([5.0]))
-    averages.add('none', torch.tensor([]))
-    assert averages.take() == {'l': 3.0}
-    assert averages.take() == {}
-
-
-def test_averages_go_on_from_a_state():
-    whole, first, second = Averages(), Averages(), Averages()
-    for part in (whole, first):
-        part.add('l', torch.tensor([1.0, 2.0]))
-    second.load_state_dict(first.state_dict(), torch.device('cpu'))
-    for part in (whole, second):
-        part.add('l', torch.tensor([6.0]))
-    assert whole.take() == second.take() == {'l': 3.0}

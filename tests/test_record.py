@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from facesr_plugin.models import record as record_module
+from facesr_plugin.models.record import Averages, Record
+from facesr_plugin.models.step import Outcome
+from facesr_plugin.models.validation import Scores
+
+CPU = torch.device('cpu')
+
+
+def outcome(loss: float, per_image: list[float], psnr: list[float], is_clean: list[bool]) -> Outcome:
+    return Outcome(*(torch.tensor(value) for value in (loss, per_image, psnr, is_clean)))
+
+
+def test_averages_leave_out_what_is_not_finite_and_start_anew():
+    averages = Averages()
+    averages.add('l', torch.tensor([1.0, float('nan'), 3.0]))
+    averages.add('l', torch.tensor([5.0, 100.0]), torch.tensor([True, False]))
+    averages.add('none', torch.tensor([]))
+    assert averages.take() == {'l': 3.0}
+    assert averages.take() == {}
+
+
+def test_averages_go_on_from_a_state():
+    whole, first, second = Averages(), Averages(), Averages()
+    for part in (whole, first):
+        part.add('l', torch.tensor([1.0, 2.0]))
+    second.load_state_dict(first.state_dict(), CPU)
+    for part in (whole, second):
+        part.add('l', torch.tensor([6.0]))
+    assert whole.take() == second.take() == {'l': 3.0}
+
+
+@pytest.fixture
+def record(tmp_path) -> Record:
+    """Return a record of two steps on two images each: one in a part of four images, one in two parts."""
+    record = Record(tmp_path)
+    record.add([outcome(0.5, [1.0, 3.0, 5.0, 7.0], [20.0, 22.0, 30.0, 30.0], [False, False, True, True])], 2)
+    parts = [outcome(0.25, [2.0, 2.0], [24.0, 26.0], [False, False]), outcome(0.75, [4.0, 4.0], [9.0, 9.0], [True] * 2)]
+    record.add(parts, 2)
+    return record
+
+
+def test_a_step_by_hand(record, monkeypatch):
+    """Losses of the branches are of their own images, PSNR is of the degraded ones."""
+    record._started = 10.0
+    monkeypatch.setattr(record_module.time, 'perf_counter', lambda: 14.0)
+    log = record.take_log(world_size=3)
+    assert log == pytest.approx({'l_pix': 0.75, 'l_degraded': 2.0, 'l_clean': 5.0, 'img_per_s': 4 / 4 * 3})
+    assert record.take_training() == pytest.approx({'train_loss': 0.75, 'train_psnr': 23.0})
+    assert record.take_training() == {'train_loss': None, 'train_psnr': None}
+
+
+def test_a_set_is_gone_through_once_an_iteration(record):
+    assert [record.begin_validation('val', iteration) for iteration in (2, 2, 4, 4)] == [True, False, True, False]
+    assert record.begin_validation('other', 4)
+
+
+def test_best_of_each_kind_of_weights(record):
+    def scores(**psnr: float) -> dict[str, Scores]:
+        return {name: Scores({'psnr': value}) for name, value in psnr.items()}
+
+    assert record.improved(scores(params=20.0, params_ema=19.0), 2) == ['params', 'params_ema']
+    assert record.improved(scores(params=20.0, params_ema=21.0), 4) == ['params_ema']
+    assert record.best == {'params': {'psnr': 20.0, 'iter': 2}, 'params_ema': {'psnr': 21.0, 'iter': 4}}
+
+
+def test_goes_on_from_a_state(record, tmp_path):
+    record.begin_validation('val', 2)
+    record.add_row({'epoch': 1, 'iter': 2, 'val_psnr': 20.0}, None)
+    state = record.state_dict()
+    other = Record(tmp_path / 'other')
+    (tmp_path / 'other').mkdir()
+    other.load_state_dict(state, CPU)
+    assert not other.begin_validation('val', 2)
+    assert (tmp_path / 'other' / 'history.csv').read_text() == (tmp_path / 'history.csv').read_text()
+    assert other.take_training() == record.take_training()
