@@ -65,24 +65,24 @@ FACES := tests/data/faces
 DATA := demo/.ready
 
 # 24 of the sample faces to train on; 8 others and their degraded LR images to validate on.
-$(DATA): $(READY) scripts/create_lmdb.py scripts/degrade.py
+$(DATA): $(READY)
 	rm -rf demo
 	mkdir -p demo/train demo/val
 	cp $(FACES)/face_3_0000[01]?.jpg $(FACES)/face_3_00002[0-3].jpg demo/train
 	cp $(FACES)/face_3_00002[4-9].jpg $(FACES)/face_3_00003?.jpg demo/val
-	$(BIN)/python scripts/degrade.py -i demo/val -o demo/val_lr --seed 1
-	$(BIN)/python -m facesr_plugin.cli lmdb --hr demo/train demo/train_hr.lmdb
-	$(BIN)/python -m facesr_plugin.cli lmdb --hr demo/val demo/val_hr.lmdb --lr demo/val_lr demo/val_lr.lmdb
+	$(BIN)/facesr degrade -i demo/val -o demo/val_lr --seed 1
+	$(BIN)/facesr lmdb --hr demo/train demo/train_hr.lmdb
+	$(BIN)/facesr lmdb --hr demo/val demo/val_hr.lmdb --lr demo/val_lr demo/val_lr.lmdb
 	touch $@
 
 demo: $(DATA)
 	$(BIN)/python facesr_plugin/train.py -opt options/demo_exp1.yml
 	$(BIN)/python basicsr/test.py -opt options/demo_test.yml
-	$(BIN)/python scripts/plot_curves.py experiments/demo_exp1 -o experiments/demo_exp1/figures
-	$(BIN)/python scripts/degrade.py -i demo/val --preview experiments/demo_exp1/figures/degradation.png
-	$(BIN)/python scripts/compare.py --lr demo/val_lr.lmdb --hr demo/val_hr.lmdb \
+	$(BIN)/facesr curves experiments/demo_exp1 -o experiments/demo_exp1/figures
+	$(BIN)/facesr degrade -i demo/val --preview experiments/demo_exp1/figures/degradation.png
+	$(BIN)/facesr compare --lr demo/val_lr.lmdb --hr demo/val_hr.lmdb \
 	  --weights 'experiment 1=experiments/demo_exp1/models/net_g_best.pth' -o experiments/demo_exp1/figures/comparison.png
-	$(BIN)/python scripts/report.py experiments/demo_exp1 -o experiments/demo_exp1/report.html
+	$(BIN)/facesr report experiments/demo_exp1 -o experiments/demo_exp1/report.html
 	@echo 'Weights: experiments/demo_exp1/models/net_g_best.pth'
 	@echo 'History: experiments/demo_exp1/history.csv'
 	@echo 'Figures: experiments/demo_exp1/figures/'
@@ -90,11 +90,11 @@ demo: $(DATA)
 	@echo 'Report, to open in a browser: experiments/demo_exp1/report.html'
 
 experiments: $(DATA) experiments/demo_exp1/models/net_g_latest.pth experiments/demo_exp2/models/net_g_latest.pth
-	$(BIN)/python scripts/plot_curves.py experiments/demo_exp1 experiments/demo_exp2 -o experiments/figures
-	$(BIN)/python scripts/compare.py --lr demo/val_lr.lmdb --hr demo/val_hr.lmdb \
+	$(BIN)/facesr curves experiments/demo_exp1 experiments/demo_exp2 -o experiments/figures
+	$(BIN)/facesr compare --lr demo/val_lr.lmdb --hr demo/val_hr.lmdb \
 	  --weights 'experiment 1=experiments/demo_exp1/models/net_g_best.pth' \
 	  --weights 'experiment 2=experiments/demo_exp2/models/net_g_best.pth' -o experiments/figures/comparison.png
-	$(BIN)/python scripts/report.py experiments/demo_exp1 experiments/demo_exp2 -o experiments/report.html
+	$(BIN)/facesr report experiments/demo_exp1 experiments/demo_exp2 -o experiments/report.html
 	@echo 'Figures: experiments/figures/'
 	@echo 'Report, to open in a browser: experiments/report.html'
 
@@ -116,12 +116,12 @@ faces: $(TRAIN_FACES) $(VAL_FACES)
 
 $(TRAIN_FACES): | $(FACE_MAKER)
 	$(BIN)/python scripts/make_faces.py datasets/faces/train --count 1000 --seed 0
-	$(BIN)/python scripts/create_lmdb.py --raw --hr datasets/faces/train $@
+	$(BIN)/facesr lmdb --raw --hr datasets/faces/train $@
 
 $(VAL_FACES): | $(FACE_MAKER)
 	$(BIN)/python scripts/make_faces.py datasets/faces/val --count 100 --seed 1
-	$(BIN)/python scripts/degrade.py -i datasets/faces/val -o datasets/faces/val_lr --seed 1 --overwrite
-	$(BIN)/python -m facesr_plugin.cli lmdb --hr datasets/faces/val datasets/val_hr.lmdb --lr datasets/faces/val_lr $@
+	$(BIN)/facesr degrade -i datasets/faces/val -o datasets/faces/val_lr --seed 1 --overwrite
+	$(BIN)/facesr lmdb --hr datasets/faces/val datasets/val_hr.lmdb --lr datasets/faces/val_lr $@
 
 clean:
 	rm -rf .venv build *.egg-info basicsr demo .pytest_cache .ruff_cache

@@ -12,13 +12,14 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=[*find_packages(include=['facesr_plugin', 'facesr_plugin.*']), 'facesr_plugin.option_files'],
-    package_dir={'facesr_plugin.option_files': 'options'},  # where `options.py: shipped_options` looks for them
+    package_dir={'facesr_plugin.option_files': 'options'},  # where `options/load.py: shipped_options` looks
     package_data={
-        'facesr_plugin': ['weights/*.pth', 'weights/*.md'],
+        'facesr_plugin': ['weights/*.pth', 'weights/*.md', 'report/template/*'],
         'facesr_plugin.option_files': ['*.yml', '*.json'],
     },
     entry_points={
         'console_scripts': [
+            'facesr = facesr_plugin.cli:command',
             'facesr-train = facesr_plugin.train:command',
             'facesr-test = facesr_plugin.test:command',
             'facesr-upscale = facesr_plugin.commands.upscale:command',
@@ -51,7 +52,7 @@ setup(
             'playwright',  # drives a browser that is there; its own are not downloaded
             'facesr-plugin[export,report,spandrel]',
         ],
-        'report': ['plotly>=6', 'jinja2', 'markupsafe'],
+        'report': ['jinja2', 'markupsafe'],
         'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
         'spandrel': ['spandrel>=0.4'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.

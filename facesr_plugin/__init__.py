@@ -1,5 +1,7 @@
 """BasicSR plugin for blind x4 face super-resolution: importing it registers the four classes below with BasicSR.
 
+It does so as soon as BasicSR is imported, before or after (`registry.py`); alone it imports nothing heavy.
+
 `upscale(image)` enlarges a picture with the network that comes trained with the plugin.
 
 - `archs/`: `FaceSRResNet`, the network.
@@ -19,15 +21,27 @@ Nothing imports what stands above it: from the ground up that is `errors`, `file
 degradations, data; run; models; options; enlarge; report; commands; the entry points.
 """
 
+from importlib import import_module
+from typing import Any
+
 from facesr_plugin import compat
+from facesr_plugin.registry import register
 
-compat.apply()
+compat.around_basicsr(after=register)
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet  # noqa: E402
-from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset  # noqa: E402
-from facesr_plugin.enlarge.api import upscale  # noqa: E402  (compat first: BasicSR needs it)
-from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss  # noqa: E402
-from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel  # noqa: E402
-
-__all__ = ['AlphaRealESRNetModel', 'FaceDegradationDataset', 'FaceSRResNet', 'RegularizedL1Loss', 'upscale']
 __version__ = '0.1.0'
+_HOMES = {
+    'AlphaRealESRNetModel': 'models.alpha_realesrnet_model',
+    'FaceDegradationDataset': 'data.face_degradation_dataset',
+    'FaceSRResNet': 'archs.face_srresnet_arch',
+    'RegularizedL1Loss': 'losses.regularized_l1_loss',
+    'upscale': 'enlarge.api',
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{_HOMES[name]}'), name)

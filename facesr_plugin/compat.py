@@ -1,17 +1,31 @@
-"""BasicSR 1.4.2 on today's torch and without CUDA: every repair of an upstream break, each with its issue.
+"""BasicSR 1.4.2 on today's stack: every repair of an upstream break, each with its issue, at the time of its import.
 
-`import facesr_plugin` calls `apply` before anything of BasicSR is imported. Breaks that a subclass or an entry point
-can avoid are avoided there instead (see `models/` and `train.py`).
+Breaks that a subclass or an entry point can avoid are avoided there instead (see `models/` and `train.py`).
 """
 
+import importlib.abc
 import importlib.util
 import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 
-def apply() -> None:
-    """Make BasicSR 1.4.2 importable and its LMDB reader usable; calling it again changes nothing."""
+def around_basicsr(after: Callable[[], None]) -> None:
+    """Repair BasicSR before it is imported, and call `after` as soon as it is: now, if it has been.
+
+    So neither this package nor what needs no BasicSR, as enlarging a picture, waits for it.
+    """
+    if 'basicsr' in sys.modules:
+        repair()
+        after()
+    else:
+        sys.meta_path.insert(0, _Finder(after))
+
+
+def repair() -> None:
+    """Make BasicSR 1.4.2 importable; calling it again changes nothing."""
     _alias_functional_tensor()
-    _share_lmdb_environments()
 
 
 def _alias_functional_tensor() -> None:
@@ -26,14 +40,42 @@ def _alias_functional_tensor() -> None:
         sys.modules[name] = functional
 
 
-def _share_lmdb_environments() -> None:
-    """Open an LMDB once per process: BasicSR opens it once per data set, and lmdb refuses the second time.
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds BasicSR where it is, with a loader that does something before and after."""
 
-    Training and validation on the same LMDB stop with `lmdb.Error: already open in this process` otherwise. A key that
-    the LMDB lacks becomes an error that names it; stock hands None to the decoder.
-    """
-    from basicsr.utils.file_client import FileClient
+    def __init__(self, after: Callable[[], None]) -> None:
+        self.after = after
 
-    from facesr_plugin.data.lmdb_images import SharedLmdbBackend
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return BasicSR's spec with our loader; of any other module None."""
+        if fullname != 'basicsr':
+            return None
+        sys.meta_path.remove(self)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            sys.meta_path.insert(0, self)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self)
+        return spec
 
-    FileClient._backends['lmdb'] = SharedLmdbBackend
+
+class _Loader(importlib.abc.Loader):
+    """Loads BasicSR by its own loader."""
+
+    def __init__(self, stock: importlib.abc.Loader, finder: _Finder) -> None:
+        self.stock, self.finder = stock, finder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Leave that to BasicSR's own loader."""
+        return self.stock.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Repair, import, and call what is to come after; nothing of this class is left in the module."""
+        sys.meta_path.remove(self.finder)
+        module.__loader__ = module.__spec__.loader = self.stock
+        repair()
+        self.stock.exec_module(module)
+        self.finder.after()

@@ -2,9 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Callable
-
-import torch
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -19,6 +18,25 @@ class UserError(ValueError):
         super().__init__(message.rsplit(f'{type(self).__name__}: ', 1)[-1].strip())
 
 
+def each(function: Callable[[Any], Any], items: Iterable[Any], spread: Callable[..., Iterable[Any]] = map) -> list[Any]:
+    """Return what a function makes of each item; `spread` is `map` or that of a pool of threads.
+
+    Raises:
+        UserError: The function raised some: their lines, of all items.
+    """
+
+    def attempt(item: Any) -> Any:
+        try:
+            return function(item)
+        except UserError as error:
+            return error
+
+    results = list(spread(attempt, items))
+    if errors := [str(result) for result in results if isinstance(result, UserError)]:
+        raise UserError('\n'.join(errors))
+    return results
+
+
 class RunError(RuntimeError):
     """A run that cannot go on though its input was right, exit status 1: a full disk, a loss that is not finite."""
 
@@ -27,7 +45,9 @@ class RunError(RuntimeError):
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error says that memory ran out; PyTorch has no type of its own for that on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    torch = sys.modules.get('torch')
+    kinds = (MemoryError, torch.OutOfMemoryError) if torch else MemoryError
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -58,14 +58,9 @@ def link(package: Path, target: Path) -> None:
     target.symlink_to(package, target_is_directory=True)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    return argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Fix and link."""
-    build_parser().parse_args(argv)
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(argv)
     package = installed_basicsr()
     try:
         if apply_fix(package):

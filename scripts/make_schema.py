@@ -7,16 +7,16 @@ Each file in `options/` names it in its first line, which the YAML language serv
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
 import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable)
-from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.errors import run_command
 from facesr_plugin.options.types import RunOptions
+from facesr_plugin.report.machine import ROOT
 
-SCHEMA = Path(__file__).resolve().parents[1] / 'options' / 'schema.json'
+SCHEMA = ROOT / 'options' / 'schema.json'
 
 
 class _Untitled(GenerateJsonSchema):
@@ -33,23 +33,11 @@ def make_schema() -> str:
     return json.dumps(schema, indent=2) + '\n'
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        '-o', '--output', type=Path, default=SCHEMA, help=f'default: {SCHEMA.parent.name}/{SCHEMA.name}'
-    )
-    return parser
-
-
 def main(argv: list[str] | None = None) -> None:
     """Write it."""
-    args = build_parser().parse_args(argv)
-    try:
-        args.output.write_text(make_schema(), encoding='utf-8')
-    except OSError as error:
-        raise UserError(f'{args.output}: {error.strerror}') from error
-    print(args.output)
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(argv)
+    SCHEMA.write_text(make_schema(), encoding='utf-8')
+    print(SCHEMA)
 
 
 if __name__ == '__main__':

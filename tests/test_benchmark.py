@@ -1,7 +1,5 @@
 import json
-import subprocess
-import sys
-from contextlib import nullcontext
+import pickle
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,67 +10,72 @@ import torch
 from basicsr.utils.file_client import FileClient, LmdbBackend
 from benchmark import cases, models, timing
 from benchmark import command as benchmark
+from benchmark.rows import COLUMNS, MEASURED, as_row, format_table
+from tiny import FACES, ROOT, run
 
 from facesr_plugin.data.images import write_image
 from facesr_plugin.errors import UserError
+from facesr_plugin.report.machine import cpu_name
 
-ROOT = Path(__file__).parents[1]
 CPU = torch.device('cpu')
-SPREADS = [f'{key}{end}' for key in ('stock_ms', 'ours_ms', 'speedup') for end in ('', '_min', '_max')]
-MEMORY = [f'{key}{end}' for key in ('stock_mib', 'ours_mib', 'memory_ratio') for end in ('', '_min', '_max')]
-KEYS = {'name', 'device', 'precision', *SPREADS, *MEMORY, 'stock_images_per_s', 'ours_images_per_s'}
+ENDS = ('', '_min', '_max')
+KEYS = {'name', 'device', 'precision', 'stock_images_per_s', 'ours_images_per_s'}
+KEYS |= {key + end for key in MEASURED for end in ENDS}
 
 
 @pytest.fixture
 def setup(tmp_path) -> models.Setup:
-    return models.Setup(CPU, ROOT / 'tests' / 'data' / 'faces', tmp_path, **benchmark.QUICK)
+    return models.Setup(CPU, FACES, tmp_path, **benchmark.QUICK)
 
 
 def test_command_writes_both_files(tmp_path, capsys):
     files = {'--json': tmp_path / 'new' / 'speed.json', '--markdown': tmp_path / 'new' / 'speed.md'}
     options = [text for name, path in files.items() for text in (name, str(path))]
-    assert (
-        benchmark.main(['--quick', '--device', 'cpu', '--repeat', '2', '--only', 'dataset', 'pool', *options]) is None
-    )
+    benchmark.main(['--quick', '--device', 'cpu', '--repeat', '2', '--only', 'dataset', 'validation', *options])
 
     rows = json.loads(files['--json'].read_text())
-    assert [row['name'].split(',')[0] for row in rows] == ['data set item'] * 2 + ['pair pool of 10 x 96 px'] * 2
+    assert [row['name'].split(',')[0] for row in rows] == ['data set item'] * 2 + ['validation of a 64 px pair']
     for row in rows:
         assert set(row) == KEYS
         assert row['device'] == 'cpu'
-        measured, others = (MEMORY, SPREADS) if 'memory' in row['name'] else (SPREADS, MEMORY)
-        assert all(row[key] > 0 for key in measured)
-        assert all(row[key] is None for key in others)
-        for key in measured[::3]:
-            assert row[f'{key}_min'] <= row[key] <= row[f'{key}_max']
+        for key in MEASURED[:3]:
+            assert 0 < row[f'{key}_min'] <= row[key] <= row[f'{key}_max']
+        assert all(row[key + end] is None for key in MEASURED[3:] for end in ENDS)
 
     printed, text = capsys.readouterr().out, files['--markdown'].read_text()
     assert printed == text
     assert text.startswith(f'PyTorch {torch.__version__}')
-    assert f'CPU: {benchmark.cpu_name()}, {torch.get_num_threads()} threads' in text
+    assert f'CPU: {cpu_name()}, {torch.get_num_threads()} threads' in text
     table = [line.split('|') for line in text.splitlines() if line.startswith('|')]
-    assert {len(line) for line in table} == {len(benchmark.COLUMNS) + 2}
+    assert {len(line) for line in table} == {len(COLUMNS) + 2}
     assert [line[1].strip() for line in table[2:]] == [row['name'] for row in rows]
 
 
-def test_without_the_device_the_rows_stand_unmeasured(setup):
-    cuda = replace(setup, device=torch.device('cuda'))
-    rows = benchmark.run(list(benchmark.plan([cuda], list(cases.GROUPS))), ['cpu'], 1)
+@pytest.mark.parametrize('name', ['benchmark_cpu', 'benchmark_cpu_amx'])
+def test_the_tables_in_docs_are_those_of_their_rows(name):
+    rows = json.loads((ROOT / 'docs' / f'{name}.json').read_text())
+    assert set(rows[0]) == KEYS
+    assert f'\n\n{format_table(rows)}\n\n' in (ROOT / 'docs' / f'{name}.md').read_text()
+
+
+def test_without_the_device_the_rows_stand_unmeasured(setup, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    rows = benchmark.run([replace(setup, device=torch.device('cuda'))], list(cases.GROUPS), 1)
     assert {(row['device'], row['stock_ms'], row['ours_ms'], row['speedup']) for row in rows} == {
         ('cuda', None, None, None)
     }
-    assert benchmark.format_table(rows).count('not measured') == 2 * len(rows)
+    assert format_table(rows).count('not measured') == 2 * len(rows)
 
 
 def test_without_a_compiler_the_compiled_rows_stand_unmeasured(capsys, monkeypatch):
     monkeypatch.setattr(cases, 'can_compile', lambda device: False)
-    assert benchmark.main(['--quick', '--device', 'cpu', '--repeat', '1', '--only', 'compile']) is None
+    benchmark.main(['--quick', '--device', 'cpu', '--repeat', '1', '--only', 'compile'])
     assert capsys.readouterr().out.count('| not measured') == 4
 
 
 @pytest.mark.slow
 def test_compiled_rows(capsys):
-    assert benchmark.main(['--quick', '--device', 'cpu', '--repeat', '1', '--only', 'compile']) is None
+    benchmark.main(['--quick', '--device', 'cpu', '--repeat', '1', '--only', 'compile'])
     out = capsys.readouterr().out
     assert out.count('concat, compiled') == 2
     assert 'not measured' not in out
@@ -88,11 +91,25 @@ def test_the_ratio_is_the_median_over_pairs(monkeypatch):
     assert order[: 2 * timing.WARM_UP] == [('stock', 0), ('stock', 1), ('ours', 0), ('ours', 1)]
     assert order[2 * timing.WARM_UP :] == [(side, number) for number in (2, 3, 4) for side in ('stock', 'ours')]
 
-    result = timing.Result.of(stock, ours)
-    row = timing.as_row(timing.Case('a', 'fp32', None, None, images=5), 'cpu', result)
+    row = as_row(timing.Case('a', 'fp32', None, None, images=5), 'cpu', (stock, ours))
     expected = {'stock_ms': 20, 'stock_ms_max': 90, 'ours_ms': 10, 'ours_ms_min': 5, 'speedup': 3, 'speedup_min': 1}
     assert {key: row[key] for key in expected} == pytest.approx(expected)
     assert row['ours_images_per_s'] == pytest.approx(500)
+
+
+def test_row_of_memory():
+    row = as_row(timing.Case('a', '-', None, None, memory=True), 'cpu', ([30.0], [20.0]))
+    assert (row['stock_mib'], row['ours_mib'], row['memory_ratio'], row['stock_ms']) == (30, 20, 1.5, None)
+    assert format_table([row]).splitlines()[2].split('|')[3:6] == [' 30 MiB ', ' 20 MiB ', ' 1.5          ']
+
+
+@pytest.mark.parametrize('group', ['pool', 'memory'])
+def test_sides_whose_memory_is_measured_reach_another_process(setup, group):
+    sides = [side for case in cases.GROUPS[group](setup) if case.memory for side in (case.stock, case.ours)]
+    assert sides
+    for side in sides:
+        again = pickle.loads(pickle.dumps(side))
+        assert (getattr(again, 'func', again), vars(again)) == (getattr(side, 'func', side), vars(side))
 
 
 def test_a_repetition_is_the_mean_of_its_runs(monkeypatch):
@@ -104,11 +121,14 @@ def test_a_repetition_is_the_mean_of_its_runs(monkeypatch):
     assert numbers == [0, 1, 2, 3, 4, 5]
 
 
-def test_peak_memory_is_that_of_a_fresh_process():
+def filling(setup: models.Setup) -> timing.Run:
+    return partial(torch.full, (2**24,))
+
+
+def test_peak_memory_is_that_of_a_fresh_process(setup):
     """2^24 whole numbers of 8 bytes are 128 MiB; what this process holds does not count."""
     held = torch.ones(2**26)
-    make = partial(torch.full, (2**24,))
-    assert 120 < timing.peak_memory(partial(partial, make), CPU, nullcontext) < 150, len(held)
+    assert 120 < timing.peak_memory(filling, setup) < 150, len(held)
 
 
 @pytest.mark.parametrize(('kind', 'stock_kind'), cases.PAIRINGS)
@@ -189,6 +209,5 @@ def test_cuda_asked_for_and_not_there():
 
 
 def test_command(tmp_path):
-    command = [sys.executable, str(ROOT / 'scripts' / 'benchmark.py'), '--faces', 'none']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run('scripts/benchmark.py', '--faces', 'none', cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, 'error: none: no such folder\n')

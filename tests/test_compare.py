@@ -1,6 +1,5 @@
-"""scripts/compare.py: the pictures it lays side by side, their PSNR, and what it refuses."""
+"""facesr compare: the pictures it lays side by side, their PSNR, and what it refuses."""
 
-import importlib
 import math
 import re
 from pathlib import Path
@@ -11,16 +10,14 @@ import pytest
 import torch
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.commands.compare import main
 from facesr_plugin.data.images import read_image, write_image
 from facesr_plugin.data.lmdb_writer import write_lmdbs
 from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.report.grid import Cell, draw_grid
 from facesr_plugin.run import checkpoint
 
-ROOT = Path(__file__).parents[1]
-FACES = ROOT / 'tests' / 'data' / 'faces'
-
-compare = importlib.import_module('facesr_plugin.commands.compare')
-pictures = importlib.import_module('facesr_plugin.report.grid')
+FACES = Path(__file__).parent / 'data' / 'faces'
 
 
 @pytest.fixture
@@ -46,7 +43,7 @@ def work(tmp_path, monkeypatch):
 
 def run(*options: str, lr: str = 'lr', hr: str = 'hr') -> np.ndarray:
     """Run the command on the CPU and return the picture."""
-    assert compare.main(['--lr', lr, '--hr', hr, '-o', 'out.png', '--device', 'cpu', *options]) is None
+    assert main(['--lr', lr, '--hr', hr, '-o', 'out.png', '--device', 'cpu', *options]) is None
     return read_image('out.png')
 
 
@@ -146,8 +143,8 @@ def test_missing_partner(work, capsys):
 
 
 def test_grid_shrinks_and_cuts_long_titles():
-    cell = pictures.Cell(np.full((8, 8, 3), 128, np.uint8))
-    image = pictures.draw_grid(['a title far wider than its column ' * 3, ''], [[cell, cell]], 96)
+    cell = Cell(np.full((8, 8, 3), 128, np.uint8))
+    image = draw_grid(['a title far wider than its column ' * 3, ''], [[cell, cell]], 96)
     title = image[:23]
     assert (title[:, 6:102] < 128).any()
     assert (title[:, 102:] == 255).all()

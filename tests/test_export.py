@@ -1,8 +1,9 @@
-"""scripts/export.py: what other programs make of the files."""
+"""`facesr export`: what other programs make of the files."""
 
-import importlib
+import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,15 +13,16 @@ import onnxruntime
 import pytest
 import safetensors
 import torch
-from test_upscale import make_net
+from samples import make_net
 
+from facesr_plugin.commands import export
 from facesr_plugin.data.images import list_images, read_image
-from facesr_plugin.enlarge.network import load_network
+from facesr_plugin.enlarge.export import FORMATS, to_safetensors
+from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network
 from facesr_plugin.enlarge.tiles import upscale_image
 from facesr_plugin.errors import RunError, UserError
 from facesr_plugin.run import checkpoint
 
-export = importlib.import_module('facesr_plugin.commands.export')
 ROOT = Path(__file__).parents[1]
 
 
@@ -78,7 +80,7 @@ def test_onnx_on_a_face(work):
     session = onnxruntime.InferenceSession('face.onnx', providers=['CPUExecutionProvider'])
     (output,) = session.run(None, {'input': np.float32(lq.transpose(2, 0, 1)[None] / 255)})
     picture = np.rint(output[0].clip(0, 1).transpose(1, 2, 0) * 255)
-    expected = upscale_image(load_network(export.DEFAULT_WEIGHTS), lq)
+    expected = upscale_image(load_network(DEFAULT_WEIGHTS), lq)
     assert np.abs(picture - expected).max() <= 1  # rounding ties
     assert (picture != expected).mean() < 1e-3
 
@@ -115,8 +117,8 @@ def test_onnx_that_differs_is_not_written(wrong, exported, work, monkeypatch):
     (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == 'conv_last.weight')
     values = onnx.numpy_helper.to_array(weight) + np.float32(wrong)
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
-    tampered = export.FORMATS['.onnx']._replace(make=lambda net, metadata: model.SerializeToString())
-    monkeypatch.setitem(export.FORMATS, '.onnx', tampered)
+    tampered = FORMATS['.onnx']._replace(make=lambda net, metadata: model.SerializeToString())
+    monkeypatch.setitem(FORMATS, '.onnx', tampered)
     Path('net.onnx').write_text('what was there')
     with pytest.raises(RunError, match=r'net\.onnx: .* difference of 0\.0001 at most expected, got (\d|nan)'):
         run('-o', 'net.onnx', '--overwrite', '--key', 'params')
@@ -146,9 +148,9 @@ def test_our_own_loader_reads_safetensors(work):
 
 def test_safetensors_that_differs_is_not_written(work, monkeypatch):
     def make_wrong(net, metadata):
-        return export.to_safetensors(make_net(2), metadata)
+        return to_safetensors(make_net(2), metadata)
 
-    monkeypatch.setitem(export.FORMATS, '.safetensors', export.FORMATS['.safetensors']._replace(make=make_wrong))
+    monkeypatch.setitem(FORMATS, '.safetensors', FORMATS['.safetensors']._replace(make=make_wrong))
     with pytest.raises(RunError, match=r'net\.safetensors: .* equal state dicts expected'):
         run('-o', 'net.safetensors')
     assert not Path('net.safetensors').exists()
@@ -224,7 +226,7 @@ def test_missing_package(name, package, work, monkeypatch):
 
 def test_reading_safetensors_without_the_package(work, monkeypatch):
     run('-o', 'net.safetensors')
-    monkeypatch.setitem(importlib.sys.modules, 'safetensors', None)
-    monkeypatch.setitem(importlib.sys.modules, 'safetensors.torch', None)
+    monkeypatch.setitem(sys.modules, 'safetensors', None)
+    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
     with pytest.raises(UserError, match=r"net\.safetensors: needs a package: pip install -e '.\[export\]'"):
         load_network('net.safetensors')

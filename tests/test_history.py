@@ -1,6 +1,9 @@
+import re
+
 import pytest
 
-from facesr_plugin.models.history import COLUMNS, History, read_history
+from facesr_plugin.errors import UserError
+from facesr_plugin.models.history import COLUMNS, History, read_history, read_rows
 
 
 def test_rows_are_written_read_and_restored(tmp_path):
@@ -23,7 +26,31 @@ def test_unknown_column(tmp_path):
         History(tmp_path / 'history.csv').append(psnr=1.0)
 
 
-def test_other_files_are_refused(tmp_path):
-    (tmp_path / 'a.csv').write_text('a,b\n1,2\n')
-    with pytest.raises(ValueError, match='columns epoch,iter,alpha'):
-        read_history(tmp_path / 'a.csv')
+WHOLE = ','.join(['1', '10', *[''] * 11]) + '\n'
+HEADER = ','.join(COLUMNS) + '\n'
+LEFT_OUT = 'row left out, 13 numbers expected: damaged or cut short'
+
+
+@pytest.mark.parametrize(
+    ('text', 'rows', 'problem'),
+    [
+        (None, 0, ': no such file; training writes it after its first validation'),
+        ('', 0, ': a history.csv written by training expected, it has no column iter'),
+        ('epoch,loss\n1,2\n', 0, ': a history.csv written by training expected, it has no column iter'),
+        ('\xff\xfe', 0, ': a history.csv written by training expected, it has no column iter'),
+        (HEADER + WHOLE.replace(',,,', ',many,,', 1), 0, f':2: {LEFT_OUT}'),
+        (HEADER + WHOLE.replace('10', ''), 0, f':2: {LEFT_OUT}'),
+        (HEADER + '1\n' + WHOLE, 1, f':2: {LEFT_OUT}'),
+        (HEADER + WHOLE + WHOLE[:-1], 1, f':3: {LEFT_OUT}'),  # perhaps within its last number
+        (HEADER.replace('residual', 'other') + WHOLE, 1, ': no column residual'),
+    ],
+)
+def test_damaged_files_are_read_as_far_as_they_go_or_refused(tmp_path, text, rows, problem):
+    path = tmp_path / 'history.csv'
+    if text is not None:
+        path.write_text(text, 'latin-1')
+    read, problems = read_rows(path)
+    assert read == [dict.fromkeys(COLUMNS) | {'epoch': 1, 'iter': 10}] * rows
+    assert problems == [f'{path}{problem}']
+    with pytest.raises(UserError, match=re.escape(problem)):
+        read_history(path)

@@ -37,12 +37,6 @@ def test_other_pixel_types_become_8_bit_rgb(tmp_path, array, expected):
     assert image[0, 0].tolist() == expected
 
 
-def test_non_ascii_names(tmp_path):
-    path = tmp_path / 'größe 面.png'
-    write_image(path, RED)
-    assert np.array_equal(read_image(path), RED)
-
-
 @pytest.mark.parametrize('name', ['a.webp', 'a.jpg'])
 def test_too_large_for_the_file_type(tmp_path, name):
     with pytest.raises(UserError, match=rf'{name}: another file type expected, {name[2:]} cannot hold 70000x1 px$'):

@@ -1,5 +1,6 @@
 """The plugin as a wheel, installed where no checkout is: its commands, in a folder that holds only data."""
 
+import os
 import shutil
 import site
 import subprocess
@@ -25,7 +26,8 @@ TINY_TRAINING = [
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}  # it may name a checkout
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False)
 
 
 @pytest.fixture(scope='module')
@@ -83,6 +85,9 @@ def test_train_and_test(environment, project):
     assert done.returncode == 0, done.stderr
     assert f'# psnr: {psnr:.4f}' in done.stderr
     assert len(list((project / 'results' / 'test_demo_exp1').rglob('*.png'))) == 2
+
+    done = run(environment / 'bin' / 'facesr', 'report', run_folder, '-o', 'report.html', cwd=project)
+    assert (done.returncode, (project / 'report.html').is_file()) == (0, True), done.stderr
 
 
 def test_what_is_missing_is_said_in_a_line(environment, tmp_path):

@@ -9,7 +9,6 @@ from facesr_plugin.losses.regularized_l1_loss import (
     RegularizedL1Loss,
     check_alpha,
     l1_per_image,
-    takes_branches,
 )
 
 
@@ -79,15 +78,8 @@ def test_branch_weights(alpha):
     assert RegularizedL1Loss(loss_weight=3.0).branch_weights(alpha) == (1 - alpha, alpha)
 
 
-@pytest.mark.parametrize(('loss', 'has_alpha'), [('L1Loss', True), ('RegularizedL1Loss', False)])
+@pytest.mark.parametrize(('loss', 'has_alpha'), [(L1Loss, True), (RegularizedL1Loss, False)])
 def test_alpha_goes_with_its_loss(loss, has_alpha):
     check_alpha(loss, not has_alpha)
     with pytest.raises(ValueError, match='expected with pixel_opt type RegularizedL1Loss, and only with it'):
         check_alpha(loss, has_alpha)
-
-
-@pytest.mark.parametrize('has_alpha', [True, False])
-def test_of_an_unknown_loss_nothing_is_said(has_alpha):
-    """That its name is not registered is the mistake, and told elsewhere."""
-    assert not takes_branches('RegularisedL1Loss')
-    check_alpha('RegularisedL1Loss', has_alpha)

@@ -1,8 +1,7 @@
-"""scripts/report.py: what stands in the page, read as a browser reads it, and what it says of what is missing."""
+"""facesr report: what stands in the page, read as a browser reads it, and what it says of what is missing."""
 
 import base64
 import csv
-import importlib
 import json
 import math
 import re
@@ -16,22 +15,20 @@ import pytest
 import torch
 import yaml
 from small import make_data, put, training_options
+from test_experiment import HEAD, write_record
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.commands.degrade import main as degrade
+from facesr_plugin.commands.report import main
 from facesr_plugin.data.images import list_images, read_image
 from facesr_plugin.data.lmdb_writer import write_lmdbs
-from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.errors import run_command
 from facesr_plugin.models.history import COLUMNS, History
+from facesr_plugin.report.charts import COLOURS, GLYPHS
+from facesr_plugin.report.faces import load_reported
 from facesr_plugin.run import checkpoint
 
-report = importlib.import_module('facesr_plugin.commands.report')
-charts = importlib.import_module('facesr_plugin.report.charts')
-pictures = importlib.import_module('facesr_plugin.report.faces')
-report_data = importlib.import_module('facesr_plugin.report.experiment')
-
 CURVES = ('val_psnr', 'train_psnr', 'val_loss', 'train_loss', 'alpha', 'lr')
-HEAD = '# GENERATE TIME: Mon Nov 23 11:26:40 2026\n# CMD:\n# facesr_plugin/train.py -opt run.yml{}\n\n'
 
 
 class Page(HTMLParser):
@@ -77,11 +74,17 @@ class Page(HTMLParser):
     def rows(self, table: str) -> dict[str, list[str]]:
         """Return the cells of a table's rows by the first one, without the mark of an experiment."""
         cells = [[' '.join(cell.split()) for cell in row] for row in self.tables[table] if row]
-        return {row[0].lstrip(charts.GLYPHS + ' '): row[1:] for row in cells}
+        return {row[0].lstrip(GLYPHS + ' '): row[1:] for row in cells}
 
     def figure(self, column: str) -> list[dict]:
-        """Return the traces of a chart."""
-        return json.loads(self.scripts['figures'])[column]['data']
+        """Return the lines of a chart; none if nothing was recorded."""
+        figure = json.loads(self.scripts['figures'])[column]
+        return figure['lines'] if figure else []
+
+    def drawn(self, column: str) -> list[str]:
+        """Return the experiments, by index, that have lines in a chart."""
+        svg = self.source.split(f'id="chart-{column}"')[1].split('</svg>')[0]
+        return re.findall(r'data-line="(\d+)"', svg)
 
     def pictures(self, panel: int) -> list[np.ndarray]:
         """Return a panel's pictures, uint8 RGB."""
@@ -119,9 +122,9 @@ def make_experiment(folder: Path, data: Path, rows: int = 3, seed: int = 0, comm
     return folder
 
 
-def make_page(folder: Path, *experiments: Path, options: tuple[str, ...] = ()) -> Page:
+def make_page(folder: Path, *experiments: Path | str, options: tuple[str, ...] = ()) -> Page:
     output = folder / 'pages' / 'report.html'
-    assert report.main([*map(str, experiments), '-o', str(output), '--device', 'cpu', *options]) is None
+    assert main([*map(str, experiments), '-o', str(output), '--device', 'cpu', *options]) is None
     return Page(output)
 
 
@@ -169,19 +172,22 @@ def test_results_are_those_of_the_history(page, experiments):
 
 @pytest.mark.parametrize('column', CURVES)
 def test_curves_are_those_of_the_history(page, experiments, column):
-    traces = {trace['name']: trace for trace in page.figure(column)}
+    lines = {line['name']: line for line in page.figure(column)}
     for index, experiment in enumerate(experiments):
         history = cells(experiment)
         if column == 'alpha' and index == 1:
-            assert experiment.name not in traces
+            assert experiment.name not in lines
             continue
-        trace = traces.pop(experiment.name)
-        assert trace['x'] == [10, 20, 30]
-        assert trace['y'] == [float(row[column]) for row in history]
-        assert trace['legendgroup'] == str(index)
-        assert trace['line']['color'] == charts.COLOURS[index]
-    baselines = {'bilinear': 24.25, 'bicubic': 24.125} if column == 'val_psnr' else {}
-    assert {name: set(trace['y']) for name, trace in traces.items()} == {k: {v} for k, v in baselines.items()}
+        line = lines.pop(experiment.name)
+        assert line['x'] == [10, 20, 30]
+        assert [float(text) for text in line['text']] == pytest.approx(
+            [float(row[column]) for row in history], abs=6e-4
+        )
+        assert (line['index'], line['colour'], line['glyph']) == (index, COLOURS[index], GLYPHS[index])
+        assert str(index) in page.drawn(column)
+        assert f'color: {COLOURS[index]}' in [tag['style'] for _, tag in page.tags if tag.get('class') == 'mark']
+    baselines = {'bilinear': '24.250', 'bicubic': '24.125'} if column == 'val_psnr' else {}
+    assert {name: set(line['text']) for name, line in lines.items()} == {k: {v} for k, v in baselines.items()}
 
 
 def test_what_differs_and_all_settings(page, experiments):
@@ -252,13 +258,13 @@ def test_text_of_users_is_escaped(tmp_path, data):
     experiment = make_experiment(tmp_path / name, data, datasets__train__name=value)
     (experiment / 'history.csv').write_text((experiment / 'history.csv').read_text() + 'a\n')
     page = make_page(tmp_path, experiment)
-    assert [tag for tag, _ in page.tags].count('script') == 4  # figures, panels, plotly.js, ours
+    assert [tag for tag, _ in page.tags].count('script') == 3  # figures, panels, ours
     assert all(not key.startswith('on') for _, attributes in page.tags for key in attributes)
     assert all('src' not in tag or tag['src'].startswith('data:') for _, tag in page.tags)
     assert name in page.rows('results')
     assert page.rows('settings')['datasets.train.name'] == [value]
     assert f'Report: {name}' in page.text
-    assert page.figure('val_psnr')[0]['name'] == name.replace('<', '&lt;').replace('>', '&gt;')  # plotly reads tags
+    assert page.figure('val_psnr')[0]['name'] == name
     assert f'{name}/history.csv:5: row left out' in page.text
 
 
@@ -287,14 +293,6 @@ DAMAGES = {
         lambda folder: (folder / 'history.csv').unlink(),
         'EXP/history.csv: no such file; training writes it after its first validation',
     ),
-    'empty_history': (
-        lambda folder: (folder / 'history.csv').write_bytes(b''),
-        'EXP/history.csv: a history.csv written by training expected, it has no column iter',
-    ),
-    'no_row': (
-        lambda folder: History(folder / 'history.csv').restore([]),
-        'EXP/history.csv: no row yet; training writes one after each validation',
-    ),
     'cut_history': (
         cut_history,
         f'EXP/history.csv:4: row left out, {len(COLUMNS)} numbers expected: damaged or cut short',
@@ -313,7 +311,7 @@ DAMAGES = {
     'other_scale': (other_scale, 'EXP/models/net_g_best.pth: a network of scale 4, as the faces, expected, got 2'),
     'no_models': (lambda folder: shutil.rmtree(folder / 'models'), 'EXP/models: no checkpoint net_g_*.pth yet'),
 }
-SHOWN_ITERATIONS = {'no_history': None, 'empty_history': None, 'no_row': None, 'cut_history': [10, 20]}
+SHOWN_ITERATIONS = {'no_history': None, 'cut_history': [10, 20]}
 SHOWN_TITLE = {'cut_best': 'EXP, net_g_latest.pth', 'other_scale': None, 'no_models': None}
 
 
@@ -332,7 +330,7 @@ def test_damaged_experiment(tmp_path, capsys, data, experiments, damage):
     title = SHOWN_TITLE.get(damage, 'EXP')
     assert [row for row in page.rows('psnr') if row.startswith('EXP')] == ([title] if title else [])
     iterations = SHOWN_ITERATIONS.get(damage, [10, 20, 30])
-    curves = [trace['x'] for trace in page.figure('val_psnr') if trace['name'] == 'EXP']
+    curves = [line['x'] for line in page.figure('val_psnr') if line['name'] == 'EXP']
     assert curves == ([iterations] if iterations else [])
 
 
@@ -349,7 +347,7 @@ def test_unfinished_experiment(tmp_path, data):
     page = make_page(tmp_path, experiment)
     assert page.rows('results')['EXP'][0] == 'unfinished, 15 of 2,000 iterations'
     assert 'EXP, net_g_15.pth' in page.rows('psnr')
-    assert [len(trace['x']) for trace in page.figure('val_psnr')] == [1, 2, 2]
+    assert [len(line['x']) for line in page.figure('val_psnr')] == [1, 1, 1]
 
 
 def test_missing_validation_data(tmp_path, data, experiments):
@@ -417,42 +415,6 @@ def test_forced_options_count(tmp_path, data):
     assert page.rows('results')['EXP'][0] == 'unfinished, 30 of 50 iterations'
 
 
-def test_forced_entries_with_spaces():
-    head = HEAD.format(' --force_yml a:b=[1, -2] c=x y --auto_resume')
-    assert report_data.forced_entries(head) == ['a:b=[1, -2]', 'c=x y']
-    assert report_data.forced_entries(HEAD.format('')) == []
-    assert report_data.forced_entries('name: x\n') == []
-
-
-def test_eight_experiments_keep_their_colours(tmp_path, data):
-    folders = [make_experiment(tmp_path / f'run_{number}', data, seed=number) for number in range(8)]
-    page = make_page(tmp_path, *folders, options=('--faces', '1', '--draws', '1'))
-    colours = {trace['name']: trace['line']['color'] for trace in page.figure('val_psnr')}
-    assert len(colours) == len(set(colours.values())) + 1 == 10  # the baselines share one
-    for column in CURVES:
-        assert {trace['name']: trace['line']['color'] for trace in page.figure(column)}.items() <= colours.items()
-    marks = [tag['style'] for name, tag in page.tags if tag.get('class') == 'mark'][:8]
-    assert marks == [f'color: {colours[folder.name]}' for folder in folders]
-
-
-def test_baselines_of_different_validation_sets(tmp_path, data, experiments):
-    other = make_experiment(tmp_path / 'other', data)
-    path = other / 'history.csv'
-    path.write_text(path.read_text().replace('24.125', '22.5'))
-    page = make_page(tmp_path, *experiments, other)
-    names = {trace['name'] for trace in page.figure('val_psnr')}
-    assert names == {'first', 'second', 'other', 'bilinear', 'bicubic (first, second)', 'bicubic (other)'}
-    text = ' '.join(page.text.split())
-    assert 'bilinear 24.25 dB, bicubic 24.12 dB (first, second), bicubic 22.50 dB (other).' in text
-
-
-def test_a_single_value_is_shown_at_its_own_scale(tmp_path, data):
-    page = make_page(tmp_path, make_experiment(tmp_path / 'EXP', data, rows=1))
-    layouts = {column: figure['layout'] for column, figure in json.loads(page.scripts['figures']).items()}
-    assert layouts['lr']['yaxis']['range'] == pytest.approx([0.0009, 0.0011])
-    assert 'range' not in layouts['val_psnr']['yaxis']  # the baselines are other values
-
-
 def test_no_validation(tmp_path, data):
     experiment = make_experiment(tmp_path / 'EXP', data)
     history = History(experiment / 'history.csv')
@@ -460,16 +422,28 @@ def test_no_validation(tmp_path, data):
     page = make_page(tmp_path, experiment)
     assert page.rows('results')['EXP'][1:] == ['–'] * 8
     assert f'{experiment}/history.csv: no validation in it' in page.text
-    figures = json.loads(page.scripts['figures'])
-    assert figures['val_psnr'] is None
-    assert figures['train_loss']['data'][0]['y'] == [0.04]
+    assert page.figure('val_psnr') == []
+    assert page.figure('train_loss')[0]['text'] == ['0.04000']
+
+
+def test_records_and_means_of_several_runs(tmp_path, data, experiments):
+    record = write_record(tmp_path / 'recorded.json', experiments[0], **training_options(data))
+    page = make_page(tmp_path, f'mean={experiments[0].parent}/*', record)
+    rows = page.rows('results')
+    scores = [[float(row['val_psnr']) for row in cells(experiment)] for experiment in experiments]
+    assert rows['mean'][1] == f'{max(map(np.mean, zip(*scores, strict=True))):.2f}'
+    assert rows['recorded'][0] == 'finished, 30 iterations'
+    assert page.drawn('val_psnr') == ['0', '0', '1']  # the band and the line of the mean
+    assert page.rows('settings')['train.pixel_opt.type'] == ['RegularizedL1Loss, L1Loss', 'RegularizedL1Loss']
+    assert list(page.rows('psnr')) == ['Picture', 'LR, enlarged', 'bicubic']
+    assert 'enlarged faces: only the history is known, no checkpoint' in page.text
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['empty'], 'empty: nothing to show: no option file, history.csv or checkpoint that training left'),
-        (['none'], 'none: no such folder'),
+        (['none'], 'none: no such folder or file'),
         (['EXP', 'old/EXP'], 'EXP: experiments of different names expected, two have this one'),
         (['EXP', '--lr', 'lr'], '--lr and --hr: both or none expected'),
         (['EXP', '--lr', 'lr', '--hr', 'none'], 'none: no such folder'),
@@ -484,18 +458,10 @@ def test_errors(tmp_path, monkeypatch, capsys, arguments, message):
     for name in ('EXP', 'old/EXP'):
         make_experiment(tmp_path / name, tmp_path)
     with pytest.raises(SystemExit) as caught:
-        run_command(lambda: report.main(arguments))
+        run_command(lambda: main(arguments))
     assert caught.value.code == 2
     assert [line for line in capsys.readouterr().err.splitlines() if 'error' in line] == [f'error: {message}']
     assert not Path('report.html').exists()
-
-
-def test_missing_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(report.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(
-        UserError, match=r"^plotly: draws the charts, and is not installed: pip install -e '.\[report\]'$"
-    ):
-        report.main([str(tmp_path)])
 
 
 def test_pictures_are_of_the_weights_that_the_table_reports(tmp_path):
@@ -503,6 +469,6 @@ def test_pictures_are_of_the_weights_that_the_table_reports(tmp_path):
     raw, ema = (FaceSRResNet(num_feat=4, num_block=1).state_dict() for _ in range(2))
     content = {'params': raw, 'params_ema': ema, 'psnr': {'params': 26.0, 'params_ema': 25.0}}
     checkpoint.save(tmp_path / 'a.pth', content)
-    assert torch.equal(pictures.load_reported(tmp_path / 'a.pth').conv_last.weight, ema['conv_last.weight'])
+    assert torch.equal(load_reported(tmp_path / 'a.pth').conv_last.weight, ema['conv_last.weight'])
     checkpoint.save(tmp_path / 'a.pth', {'params': raw})
-    assert torch.equal(pictures.load_reported(tmp_path / 'a.pth').conv_last.weight, raw['conv_last.weight'])
+    assert torch.equal(load_reported(tmp_path / 'a.pth').conv_last.weight, raw['conv_last.weight'])

@@ -6,10 +6,11 @@ import torch
 from tiny import FACES
 
 from facesr_plugin import upscale
-from facesr_plugin.commands.degrade import Degradation, load_ranges
+from facesr_plugin.archs.plain import enlarge
 from facesr_plugin.data.images import list_images, read_image
+from facesr_plugin.degradations import DegradationRanges, KernelRanges
+from facesr_plugin.degradations.pictures import Degradation
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS
-from facesr_plugin.models.validation import enlarge
 
 SCALE = 4
 
@@ -31,7 +32,7 @@ def test_it_is_small():
 @pytest.mark.parametrize('kind', ['clean', 'degraded'])
 def test_it_beats_bilinear_enlarging(kind):
     """In mean PSNR over sample faces, only resized (R) and degraded as in training (D)."""
-    degradation = Degradation(*load_ranges(None), SCALE)
+    degradation = Degradation(DegradationRanges(), KernelRanges(), SCALE)
     gain = []
     for path in list_images(FACES)[:6]:
         gt = read_image(path)

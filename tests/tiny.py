@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from facesr_plugin.commands.degrade import main as degrade
-from facesr_plugin.commands.lmdb import main as create_lmdb
+from facesr_plugin.commands.lmdb import main as lmdb
 from facesr_plugin.data.images import list_images, read_image, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -26,9 +26,9 @@ def make_project(root: Path) -> Path:
         face = read_image(path)
         write_image(root / ('val' if i < 2 else 'train') / f'{path.stem}.png', face[::2, ::2] if i < 2 else face)
     degrade(['-i', str(root / 'val'), '-o', str(root / 'val_lr'), '--seed', '1'])
-    create_lmdb(['--hr', str(root / 'train'), str(root / 'demo' / 'train_hr.lmdb')])
+    lmdb(['--hr', str(root / 'train'), str(root / 'demo' / 'train_hr.lmdb')])
     demo = root / 'demo'
-    create_lmdb(
+    lmdb(
         ['--hr', str(root / 'val'), str(demo / 'val_hr.lmdb'), '--lr', str(root / 'val_lr'), str(demo / 'val_lr.lmdb')]
     )
     for name in ('demo_exp1', 'demo_exp2', 'demo_test'):

@@ -1,14 +1,28 @@
 """The generator network S: SRResNet without batch norm, 20 residual blocks deep."""
 
 import torch
-from basicsr.archs.srresnet_arch import MSRResNet
-from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
 from torch.nn import functional as F
 
 
-@ARCH_REGISTRY.register()
-class FaceSRResNet(MSRResNet):
-    """BasicSR's `MSRResNet` with the depth of the method; state dicts are interchangeable.
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), two 3x3 convolutions; (B, C, H, W) -> the same shape."""
+
+    def __init__(self, num_feat: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = _conv(num_feat, num_feat), _conv(num_feat, num_feat)
+        self.relu = nn.ReLU(inplace=True)
+        _initialise(self.conv1, self.conv2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the residual to x."""
+        return x + self.conv2(self.relu(self.conv1(x)))
+
+
+class FaceSRResNet(nn.Module):
+    """BasicSR's `MSRResNet` with the depth of the method; state dicts and first weights are the same.
+
+    It stands on PyTorch alone, so that a trained network runs without BasicSR.
 
     Maps RGB (B, C, H, W) in [0, 1] to (B, C, upscale * H, upscale * W), not clamped:
     3x3 conv -> `num_block` residual blocks -> pixel shuffle to `upscale` -> 3x3 conv -> 3x3 conv, and the bilinearly
@@ -42,7 +56,21 @@ class FaceSRResNet(MSRResNet):
             raise ValueError(f'upscale: 2, 3 or 4 expected, got {upscale}')
         if num_in_ch != num_out_ch:
             raise ValueError(f'num_out_ch: {num_in_ch} expected (= num_in_ch, for the global skip), got {num_out_ch}')
-        super().__init__(num_in_ch, num_out_ch, num_feat, num_block, upscale)
+        super().__init__()
+        self.upscale = upscale
+        factor = 3 if upscale == 3 else 2  # of one pixel shuffle; 4 takes two
+        self.conv_first = _conv(num_in_ch, num_feat)
+        self.body = nn.Sequential(*(ResidualBlock(num_feat) for _ in range(num_block)))
+        self.upconv1 = _conv(num_feat, num_feat * factor**2)
+        if upscale == 4:
+            self.upconv2 = _conv(num_feat, num_feat * factor**2)
+        self.pixel_shuffle = nn.PixelShuffle(factor)
+        self.conv_hr = _conv(num_feat, num_feat)
+        self.conv_last = _conv(num_feat, num_out_ch)
+        self.lrelu = nn.LeakyReLU(negative_slope=0.1, inplace=True)
+        _initialise(self.conv_first, self.upconv1, self.conv_hr, self.conv_last)
+        if upscale == 4:
+            _initialise(self.upconv2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute what `MSRResNet` does.
@@ -56,3 +84,15 @@ class FaceSRResNet(MSRResNet):
             out = self.lrelu(self.pixel_shuffle(self.upconv2(out)))
         out = self.conv_last(self.lrelu(self.conv_hr(out)))
         return out + F.interpolate(x, scale_factor=self.upscale, mode='bilinear', align_corners=False)
+
+
+def _conv(channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out_channels, 3, padding=1)
+
+
+@torch.no_grad()
+def _initialise(*layers: nn.Conv2d) -> None:
+    """Begin with a tenth of He's normal weights and no bias, so that the residual paths are weak at first."""
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight).mul_(0.1)
+        nn.init.zeros_(layer.bias)

@@ -9,60 +9,21 @@ whatever lies beside it.
 """
 
 import argparse
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from facesr_plugin.data.image_source import FolderImages
-from facesr_plugin.data.images import read_image, write_image
+from facesr_plugin.data.images import read_image, read_shape, write_image
 from facesr_plugin.data.lmdb_writer import image_keys
-from facesr_plugin.degradations import (
-    DegradationRanges,
-    KernelRanges,
-    RandomStreams,
-    degrade,
-    resize_clean,
-    sample_kernels,
-    smallest_side,
-)
-from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.data.sizes import lr_shape
+from facesr_plugin.degradations import DegradationRanges, KernelRanges
+from facesr_plugin.degradations.pictures import Degradation, pick_ranges
+from facesr_plugin.errors import UserError, each
 from facesr_plugin.options.load import load_yaml
-from facesr_plugin.report.grid import Cell, as_batch, draw_grid
+from facesr_plugin.report.grid import Cell, draw_grid
 
 PREVIEW_SIDE = 256  # px of each picture
-
-
-@dataclass(frozen=True)
-class Degradation:
-    """D and R on 8-bit pictures, each a batch of its own.
-
-    Attributes:
-        ranges: What D is drawn from.
-        blur: What its kernels are drawn from.
-        scale: HR size / LR size.
-    """
-
-    ranges: DegradationRanges
-    blur: KernelRanges
-    scale: int
-
-    def degraded(self, image: np.ndarray, key: str, seed: int) -> np.ndarray:
-        """Return D of uint8 RGB (H, W, 3) as uint8 (H / scale, W / scale, 3), drawn from `key` and `seed` alone."""
-        streams = RandomStreams(int.from_bytes(hashlib.sha256(f'{seed}/{key}'.encode()).digest()[:4], 'big'))
-        kernels = [torch.from_numpy(k)[None] for k in sample_kernels(self.blur, streams.python, streams.numpy)]
-        return _to_array(degrade(as_batch(image), *kernels, self.ranges, self.scale, streams))
-
-    def clean(self, image: np.ndarray) -> np.ndarray:
-        """Return R of uint8 RGB (H, W, 3) as uint8 (H / scale, W / scale, 3)."""
-        return _to_array(resize_clean(as_batch(image), self.scale))
-
-
-def _to_array(images: torch.Tensor) -> np.ndarray:
-    return (images[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
 
 
 def load_ranges(path: Path | None) -> tuple[DegradationRanges, KernelRanges]:
@@ -74,12 +35,8 @@ def load_ranges(path: Path | None) -> tuple[DegradationRanges, KernelRanges]:
     if path is None:
         return DegradationRanges(), KernelRanges()
     opt = load_yaml(path)
-    datasets = opt.get('datasets')
-    block = datasets.get('train') if isinstance(datasets, dict) else None
-    if not isinstance(block, dict):
-        raise UserError(f'{path}: an option file for training expected, it has no datasets.train')
     try:
-        return DegradationRanges.pick(opt), KernelRanges.pick(block)
+        return pick_ranges(opt)
     except UserError as error:
         raise UserError('\n'.join(f'{path}: {line}' for line in str(error).splitlines())) from None
 
@@ -88,19 +45,19 @@ def find_faces(folder: Path, degradation: Degradation) -> dict[str, Path]:
     """Return the HR pictures below a folder by key; their sizes are read from the file headers.
 
     Raises:
-        UserError: No picture, two of one key, or one whose sides are too small or no multiples of the scale.
+        UserError: No picture, two of one key, or some that are none, too small, or have sides that are no multiples of
+            the scale: one line for each.
     """
-    paths, scale, least = (
-        image_keys(folder),
-        degradation.scale,
-        smallest_side(degradation.ranges, degradation.blur, degradation.scale),
-    )
-    for path, (height, width) in zip(paths.values(), FolderImages(folder).shapes, strict=True):
-        if height % scale or width % scale:
-            raise UserError(f'{path}: sides divisible by {scale} expected, got {width}x{height} px')
+    faces, least = image_keys(folder), degradation.smallest_side
+
+    def check(path: Path) -> None:
+        height, width = read_shape(path)
+        lr_shape((height, width), degradation.scale, path)
         if min(height, width) < least:
             raise UserError(f'{path}: at least {least}x{least} px expected for these ranges, got {width}x{height}')
-    return paths
+
+    each(check, faces.values())
+    return faces
 
 
 def draw_preview(faces: dict[str, Path], degradation: Degradation, seeds: range) -> np.ndarray:
@@ -160,7 +117,3 @@ def main(argv: list[str] | None = None) -> int | None:
             write_image(output, degradation.clean(image) if args.clean else degradation.degraded(image, key, args.seed))
         print(f'{args.output}: {len(faces)} LR pictures written')
     return None
-
-
-if __name__ == '__main__':
-    run_command(main)

@@ -9,52 +9,8 @@ The values are PNGs; `--raw` stores pixels, which only `FaceDegradationDataset` 
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from facesr_plugin.data.images import read_image
-from facesr_plugin.data.lmdb_writer import image_keys, write_lmdbs
-from facesr_plugin.errors import UserError, run_command
-
-
-def check_partners(hr_files: dict[str, Path], lr_files: dict[str, Path], hr_folder: Path, lr_folder: Path) -> None:
-    """Check that two sets of files have the same keys.
-
-    Raises:
-        UserError: An image has no partner.
-    """
-    for files, others, kind, folder in ((hr_files, lr_files, 'LR', lr_folder), (lr_files, hr_files, 'HR', hr_folder)):
-        for key, path in files.items():
-            if key not in others:
-                raise UserError(f'{path}: an {kind} image of the same name expected in {folder}, there is none')
-
-
-def read_images(paths: list[Path], scale: int) -> list[np.ndarray]:
-    """Read an HR image, and the LR image of it if there is one; each uint8 RGB, shape (H, W, 3).
-
-    Args:
-        paths: The HR file, or the HR and the LR file.
-        scale: HR size / LR size.
-
-    Raises:
-        UserError: A file cannot be read (a line each), or the HR size is not `scale` times the LR size, or without an
-            LR image not a multiple of `scale`.
-    """
-    images, errors = [], []
-    for path in paths:
-        try:
-            images.append(read_image(path))
-        except UserError as error:
-            errors.append(str(error))
-    if errors:
-        raise UserError('\n'.join(errors))
-
-    height, width = images[0].shape[:2]
-    if len(images) == 1 and (height % scale or width % scale):
-        raise UserError(f'{paths[0]}: sides divisible by {scale} expected, got {width}x{height} px')
-    if len(images) == 2 and images[0].shape[:2] != (scale * images[1].shape[0], scale * images[1].shape[1]):
-        expected = f'{scale * images[1].shape[1]}x{scale * images[1].shape[0]}'
-        raise UserError(f'{paths[0]}: {expected} px expected, {scale} times {paths[1]}, got {width}x{height} px')
-    return images
+from facesr_plugin.data.packing import pack
+from facesr_plugin.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,17 +43,7 @@ def main(argv: list[str] | None = None) -> int | None:
     if args.scale < 1:
         raise UserError(f'--scale: 1 or more expected, got {args.scale}')
     folders, lmdbs = zip(*[pair for pair in (args.hr, args.lr) if pair], strict=True)
-    sets = [image_keys(folder) for folder in folders]
-    if args.lr:
-        check_partners(*sets, *folders)
-
-    def load(key: str) -> list[np.ndarray]:
-        return read_images([files[key] for files in sets], args.scale)
-
-    write_lmdbs(lmdbs, list(sets[0]), load, None if args.raw else args.png_level)
+    count = pack(folders, lmdbs, args.scale, None if args.raw else args.png_level)
     for path in lmdbs:
-        print(f'{path}: {len(sets[0])} images, {(path / "data.mdb").stat().st_size / 1e6:.1f} MB')
-
-
-if __name__ == '__main__':
-    run_command(main)
+        print(f'{path}: {count} images, {(path / "data.mdb").stat().st_size / 1e6:.1f} MB')
+    return None

@@ -1,7 +1,7 @@
-"""The command `facesr-upscale`: upscale pictures with a trained network.
+"""Upscale pictures with a trained network; also installed as `facesr-upscale`.
 
-    facesr-upscale -i photo.jpg scans/ -o enlarged
-    facesr-upscale -i photo.jpg --weights experiments/exp1_lsr/models/net_g_best.pth
+    facesr upscale -i photo.jpg scans/ -o enlarged
+    facesr upscale -i photo.jpg --weights experiments/exp1_lsr/models/net_g_best.pth
 
 Grey pictures stay grey, an alpha channel is kept, 16 bits stay 16 where the format can hold them, and pictures are
 turned as their EXIF orientation says. Pictures that exist in the output folder are kept, so a stopped run can go on.
@@ -9,41 +9,13 @@ turned as their EXIF orientation says. Pictures that exist in the output folder 
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from facesr_plugin.data.images import EXTENSIONS, list_images
+from facesr_plugin.data.images import EXTENSIONS
+from facesr_plugin.enlarge.files import plan, upscale_files
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, DEVICES, load_network, pick_device
-from facesr_plugin.enlarge.pictures import FORMATS, read_picture, write_picture
-from facesr_plugin.enlarge.tiles import upscale_image
-from facesr_plugin.errors import UserError, is_out_of_memory, run_command
-
-
-def plan(inputs: list[Path], output: Path, kind: str) -> dict[Path, Path]:
-    """Return the picture that each output file is made of; those of a folder keep their subfolders.
-
-    Raises:
-        UserError: An input is missing or holds no picture, or an output file would replace an input or another output.
-    """
-    sources: dict[Path, Path] = {}
-    for root in inputs:
-        if not root.exists():
-            raise UserError(f'{root}: no such file or folder')
-        if root.is_dir() and output.resolve().is_relative_to(root.resolve()):
-            raise UserError(f'{output}: an output folder outside the input {root} expected')
-        for path in list_images(root) if root.is_dir() else [root]:
-            name = path.relative_to(root) if root.is_dir() else Path(path.name)
-            target = output / name.with_suffix(f'.{kind}')
-            if target in sources:
-                raise UserError(f'{path}: another name expected, {sources[target]} becomes {target} too')
-            sources[target] = path
-    replaced = {path.resolve() for path in sources.values()}
-    for target, path in sources.items():
-        if target.resolve() in replaced:
-            raise UserError(f'{path}: another output folder expected, {target} is an input')
-    return sources
+from facesr_plugin.enlarge.pictures import FORMATS
+from facesr_plugin.errors import UserError, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,22 +52,7 @@ def main(argv: list[str] | None = None) -> int | None:
     net = load_network(args.weights, args.key).to(pick_device(args.device))
 
     todo = {target: path for target, path in sources.items() if args.overwrite or not target.exists()}
-    failed = 0
-    for target, path in (bar := tqdm(todo.items(), unit='image', disable=not todo)):
-        try:
-            image = read_picture(path)
-        except UserError as error:
-            bar.write(f'skipped: {error}', sys.stderr)
-            failed += 1
-            continue
-        tiles = partial(tqdm, desc=path.name, unit='tile', leave=False)
-        try:
-            result = upscale_image(net, image, args.tile, progress=tiles)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise UserError(f'{path}: out of memory; a --tile below {args.tile} needs less') from error
-        write_picture(target, result, args.quality)
+    failed = upscale_files(net, todo, args.quality, args.tile)
     kept = f', {len(sources) - len(todo)} existed (--overwrite replaces them)' if len(todo) < len(sources) else ''
     print(f'{args.output}: {len(todo) - failed} written{kept}')
     if failed:

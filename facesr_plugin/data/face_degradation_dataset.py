@@ -7,7 +7,6 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-from basicsr.utils.registry import DATASET_REGISTRY
 from pydantic import Field, ValidationInfo, field_validator
 from torch.utils.data import Dataset
 
@@ -63,7 +62,6 @@ class FaceDegradationOptions(KernelRanges):
         return persistent
 
 
-@DATASET_REGISTRY.register()
 class FaceDegradationDataset(Dataset):
     """HR faces with blur kernels for on-the-fly degradation by `AlphaRealESRNetModel`.
 
@@ -74,7 +72,7 @@ class FaceDegradationDataset(Dataset):
     loads it; with any other sampler it follows the loader process's own random state.
 
     A sample holds `gt`, uint8 RGB (3, gt_size, gt_size); `kernel1`, `kernel2` and `sinc_kernel`, float (K, K);
-    and `gt_path`.
+    and `gt_path`, what messages call the image.
 
     Args:
         opt: The YAML block as BasicSR hands it over.
@@ -88,10 +86,10 @@ class FaceDegradationDataset(Dataset):
         self.options = FaceDegradationOptions.parse(opt, 'datasets.train')
         root = Path(self.options.dataroot_gt).expanduser()
         self.images = open_images(root, self.options.io_backend.type)
-        for key, (height, width) in zip(self.images.keys, self.images.shapes, strict=True):
+        for name, (height, width) in zip(self.images.names, self.images.shapes, strict=True):
             if min(height, width) < self.options.gt_size:
                 raise UserError(
-                    f'{root}: {key}: at least {self.options.gt_size}x{self.options.gt_size} px expected'
+                    f'{root}: {name}: at least {self.options.gt_size}x{self.options.gt_size} px expected'
                     f' (datasets.train.gt_size), got {width}x{height}'
                 )
 
@@ -103,11 +101,11 @@ class FaceDegradationDataset(Dataset):
         seed = random.getrandbits(32) if entropy is None else int(np.random.SeedSequence(entropy).generate_state(1)[0])
         python, numpy = random.Random(seed), np.random.RandomState(seed)
 
-        key = self.images.keys[index]
-        patch = self._augment(self.images.read(key), python)
+        patch = self._augment(self.images.read(self.images.keys[index]), python)
         names = ('kernel1', 'kernel2', 'sinc_kernel')
         kernels = map(torch.from_numpy, sample_kernels(self.options, python, numpy))
-        return {'gt': torch.from_numpy(patch), **dict(zip(names, kernels, strict=True)), 'gt_path': key}
+        sample = {'gt': torch.from_numpy(patch), 'gt_path': self.images.names[index]}
+        return sample | dict(zip(names, kernels, strict=True))
 
     def _augment(self, image: np.ndarray, python: random.Random) -> np.ndarray:
         """Flip, rotate and crop as stock does, in its order of draws: (H, W, 3) -> (3, gt_size, gt_size)."""

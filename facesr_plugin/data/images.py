@@ -1,13 +1,24 @@
-"""Image files: find, read, write. In memory an image is uint8 RGB, shape (H, W, 3); `pictures.py` keeps the rest."""
+"""Image files: find, read, write. In memory an image is uint8 RGB, shape (H, W, 3), turned as its EXIF says.
 
+`enlarge/pictures.py` keeps what else a file holds.
+"""
+
+import io
+import struct
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from facesr_plugin.errors import UserError
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
+ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)  # the EXIF tag; of its values, those that swap width and height
+NO_EXIF = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)  # what Pillow raises then
+NO_IMAGE = 'cannot be read as an image'
+NO_IMAGE_BYTES = f'{NO_IMAGE} (empty, damaged or another file type)'
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -61,9 +72,9 @@ def decode(data: bytes | memoryview, flags: int, name: str | Path) -> np.ndarray
     try:
         image = cv2.imdecode(buffer, flags) if buffer.size and not _is_cut_short(data) else None
     except cv2.error as error:  # e.g. a header that claims more pixels than OpenCV allows
-        raise UserError(f'{name}: cannot be read as an image ({error.err})') from error
+        raise UserError(f'{name}: {NO_IMAGE} ({error.err})') from error
     if image is None:
-        raise UserError(f'{name}: cannot be read as an image (empty, damaged or another file type)')
+        raise UserError(f'{name}: {NO_IMAGE_BYTES}')
     return image
 
 
@@ -73,6 +84,49 @@ def _is_cut_short(data: bytes | memoryview) -> bool:
         return False
     data = bytes(data)
     return data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')
+
+
+def exif_orientation(data: bytes) -> int:
+    """Return an image file's EXIF orientation as far as OpenCV leaves it to us: it turns TIFF by itself.
+
+    It is 1, upright, where the metadata cannot be read: whether the picture can is for OpenCV to say.
+    """
+    try:
+        with warnings.catch_warnings(action='ignore'), Image.open(io.BytesIO(data)) as header:
+            return 1 if header.format == 'TIFF' else header.getexif().get(ORIENTATION, 1)
+    except NO_EXIF:
+        return 1
+
+
+def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation, 1 to 8: transpose from 5 on, then mirror rows, columns or both."""
+    if orientation in TRANSPOSED:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return image
+
+
+def read_shape(path: Path) -> tuple[int, int]:
+    """Return an image's (height, width) as it is shown, from the header of its file.
+
+    Raises:
+        UserError: The file is missing, not readable or not an image.
+    """
+    try:
+        with Image.open(path) as header:
+            (width, height), orientation = header.size, header.getexif().get(ORIENTATION, 1)
+            if header.format == 'TIFF':  # whose size newer versions of Pillow have turned already
+                width, height = header.tag_v2[256], header.tag_v2[257]
+    except Image.DecompressionBombError as error:
+        raise UserError(f'{path}: {NO_IMAGE}: its header claims too many pixels ({error})') from error
+    except NO_EXIF as error:
+        if isinstance(error, OSError) and error.strerror:  # the file system's, not Pillow's
+            raise UserError(f'{path}: {error.strerror}') from error
+        raise UserError(f'{path}: {NO_IMAGE_BYTES}') from error
+    return (width, height) if orientation in TRANSPOSED else (height, width)
 
 
 def decode_image(data: bytes | memoryview, name: str | Path) -> np.ndarray:

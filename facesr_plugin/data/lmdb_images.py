@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import lmdb
 import numpy as np
-from basicsr.utils.file_client import BaseStorageBackend
 
 from facesr_plugin.data.images import decode_image
 from facesr_plugin.errors import UserError
@@ -36,10 +35,11 @@ class LmdbImages:
     """The images of an LMDB, PNG or raw; it can be sent to other processes and outlives a fork.
 
     Args:
-        path: The LMDB's folder.
+        root: The LMDB's folder.
 
     Attributes:
         keys: In the order of meta_info.txt.
+        names: What messages call the images: their keys.
         shapes: (height, width) of each, px.
         has_raw: Whether there are values that stock BasicSR cannot read.
 
@@ -47,15 +47,15 @@ class LmdbImages:
         UserError: No complete LMDB there, or meta_info.txt does not describe it.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._meta = _read_meta(self.path)
-        self.keys = list(self._meta)
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._meta = _read_meta(self.root)
+        self.keys = self.names = list(self._meta)
         self.shapes = [(height, width) for height, width, _ in self._meta.values()]
         self.has_raw = any(is_raw for _, _, is_raw in self._meta.values())
-        with _environment(self.path).begin(buffers=True) as txn:
+        with _environment(self.root).begin(buffers=True) as txn:
             for key in self.keys:
-                _get(txn, self.path, key)
+                _get(txn, self.root, key)
 
     def read(self, key: str) -> np.ndarray:
         """Return an image as uint8 RGB, shape (H, W, 3).
@@ -64,45 +64,37 @@ class LmdbImages:
             UserError: The key is unknown, or its value no image of the size that meta_info.txt gives.
         """
         if key not in self._meta:
-            raise UserError(f'{self.path}: no image {key}')
+            raise UserError(f'{self.root}: no image {key}')
         height, width, is_raw = self._meta[key]
-        with _environment(self.path).begin(buffers=True) as txn:
-            value = _get(txn, self.path, key)
+        with _environment(self.root).begin(buffers=True) as txn:
+            value = _get(txn, self.root, key)
             if not is_raw:
-                image = decode_image(value, f'{self.path}: {key}')
+                image = decode_image(value, f'{self.root}: {key}')
             elif len(value) == height * width * 3:
                 image = np.frombuffer(value, np.uint8).reshape(height, width, 3).copy()
             else:
-                raise UserError(f'{self.path}: {key}: {height * width * 3} raw bytes expected, got {len(value)}')
+                raise UserError(f'{self.root}: {key}: {height * width * 3} raw bytes expected, got {len(value)}')
         if image.shape[:2] != (height, width):
             raise UserError(
-                f'{self.path}: {key}: {width}x{height} px expected from meta_info.txt,'
+                f'{self.root}: {key}: {width}x{height} px expected from meta_info.txt,'
                 f' got {image.shape[1]}x{image.shape[0]}'
             )
         return image
 
 
-class SharedLmdbBackend(BaseStorageBackend):
+class SharedLmdbBackend:
     """Stands in for BasicSR's `LmdbBackend`: an LMDB may be opened any number of times, a missing key is an error.
+
+    BasicSR opens an LMDB once per data set, and lmdb refuses the second time: training and validation on the same one
+    stop with `lmdb.Error: already open in this process`. A key that is not there it hands to the decoder as None.
 
     Args:
         db_paths: One LMDB's folder or several.
         client_keys: What `get` calls them.
-        readonly: Without effect, like all that follows: the environments are shared, and always opened alike.
-        lock: Without effect.
-        readahead: Without effect.
-        **kwargs: Without effect.
+        **kwargs: Without effect: the environments are shared, and always opened alike.
     """
 
-    def __init__(
-        self,
-        db_paths: str | list[str],
-        client_keys: str | list[str] = 'default',
-        readonly: bool = True,
-        lock: bool = False,
-        readahead: bool = False,
-        **kwargs: object,
-    ) -> None:
+    def __init__(self, db_paths: str | list[str], client_keys: str | list[str] = 'default', **kwargs: object) -> None:
         self.db_paths = [str(path) for path in (db_paths if isinstance(db_paths, list) else [db_paths])]
         client_keys = client_keys if isinstance(client_keys, list) else [client_keys]
         self._paths = dict(zip(client_keys, map(Path, self.db_paths), strict=True))

@@ -4,7 +4,6 @@ import math
 from functools import cache
 
 import torch
-from basicsr.utils.diffjpeg import c_table, y_table
 from torch.nn import functional as F
 
 # ITU-T T.871: full-range RGB to YCbCr and back.
@@ -62,6 +61,8 @@ def _mix_channels(images: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
 @cache
 def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
     """Return the quantisation tables, the cosine transform of 8 samples and the colour matrices on `device`."""
+    from basicsr.utils.diffjpeg import c_table, y_table
+
     tables = [table.detach().view(1, 1, 1, 8, 1, 8) for table in (y_table, c_table)]
     position, frequency = torch.arange(8.0, dtype=torch.float64), torch.arange(8.0, dtype=torch.float64).view(-1, 1)
     transform = torch.cos((2 * position + 1) * frequency * math.pi / 16) / 2

@@ -24,21 +24,13 @@ def upscale(
 ) -> Picture:
     """Enlarge a picture four times with the trained network that comes with the plugin, or with another one.
 
-    | what | shape | values |
-    |---|---|---|
-    | numpy array | grey (H, W), RGB (H, W, 3), RGBA (H, W, 4) | uint8, uint16, float16 to float64 in [0, 1] |
-    | torch tensor | (C, H, W) or (B, C, H, W), C 1 (grey), 3 (RGB) or 4 (RGBA) | uint8, floating in [0, 1] |
-    | PIL image | | modes 1, L, LA, P, RGB, RGBA, I;16 |
-
-    The result is of the same kind, type and layout, on the same device: floats are not rounded to 8 bits, but clipped
-    to [0, 1]. Of PIL images 1 becomes L, P becomes RGB or RGBA, and L and RGB with a transparent colour become LA and
-    RGBA; an EXIF orientation is not applied (`PIL.ImageOps.exif_transpose` does that). Grey stays grey, and alpha is
-    enlarged bicubically. The network computes in float32; no gradient is recorded. It stays loaded for the next call,
-    also from other threads.
+    It takes the numpy arrays and torch tensors that `facesr_plugin.enlarge.tiles` lists, and PIL images of mode 1, L,
+    LA, P, RGB, RGBA and I;16; the result is of the same kind. Of PIL images 1 becomes L, P becomes RGB or RGBA, and L
+    and RGB with a transparent colour become LA and RGBA; an EXIF orientation is not applied
+    (`PIL.ImageOps.exif_transpose` does that). The network stays loaded for the next call, also from other threads.
 
     Args:
-        image: The picture. Floats beyond [0, 1] are refused and not clipped, since an image in [0, 255] would come out
-            white without a word.
+        image: The picture; floats are in [0, 1].
         weights: A `.pth` or `.safetensors` of a `FaceSRResNet` of any size or scale; None takes the one that comes
             with the plugin.
         device: Where the network runs: `auto`, `cpu`, `cuda` or `mps`. `auto` takes the device of a tensor, and for

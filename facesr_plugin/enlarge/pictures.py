@@ -1,15 +1,11 @@
-"""Pictures with all they hold, where `images.py` has RGB alone: grey, alpha, 16 bits, the side that is up."""
+"""Pictures with all they hold, where `data/images.py` has RGB alone: grey, alpha, 16 bits, the side that is up."""
 
-import io
-import struct
-import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from facesr_plugin.data.images import decode, encode, read_file
+from facesr_plugin.data.images import decode, encode, exif_orientation, read_file, turn_upright
 from facesr_plugin.errors import UserError
 from facesr_plugin.files import replace_file
 
@@ -33,29 +29,6 @@ def read_picture(path: Path) -> np.ndarray:
     if image.ndim == 3:
         image = image[..., [2, 1, 0, 3][: image.shape[2]]]
     return np.ascontiguousarray(turn_upright(image, exif_orientation(data)))
-
-
-def exif_orientation(data: bytes) -> int:
-    """Return an image file's EXIF orientation as far as OpenCV leaves it to us: it turns TIFF by itself.
-
-    It is 1, upright, where the metadata cannot be read: whether the picture can is for OpenCV to say.
-    """
-    try:
-        with warnings.catch_warnings(action='ignore'), Image.open(io.BytesIO(data)) as header:
-            return 1 if header.format == 'TIFF' else header.getexif().get(0x0112, 1)
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):  # EXIF that is none
-        return 1
-
-
-def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation, 1 to 8: transpose from 5 on, then mirror rows, columns or both."""
-    if orientation in (5, 6, 7, 8):
-        image = image.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return image
 
 
 def write_picture(path: Path, image: np.ndarray, quality: int) -> None:

@@ -1,4 +1,17 @@
-"""A network on a picture of any size, tile by tile, without a seam."""
+"""A network on a picture of any size, tile by tile, without a seam.
+
+What is accepted, here and by `facesr_plugin.upscale`:
+
+| what | shape | values |
+|---|---|---|
+| numpy array | grey (H, W), RGB (H, W, 3), RGBA (H, W, 4) | uint8, uint16, float16 to float64 in [0, 1] |
+| torch tensor | (C, H, W) or (B, C, H, W), C 1 (grey), 3 (RGB) or 4 (RGBA) | uint8, floating in [0, 1] |
+
+The result has the same type and layout, and is on the same device. Floats are not rounded to 8 bits, but clipped to
+[0, 1]; those that come in beyond it are refused and not clipped, since an image in [0, 255] would come out white
+without a word. Grey stays grey, and alpha is enlarged bicubically. The network computes in float32; no gradient is
+recorded.
+"""
 
 import math
 from collections.abc import Callable, Iterable
@@ -7,7 +20,7 @@ import numpy as np
 import torch
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
-from facesr_plugin.models.validation import enlarge
+from facesr_plugin.archs.plain import enlarge
 
 ARRAY_TYPES = tuple(map(np.dtype, ('uint8', 'uint16', 'float16', 'float32', 'float64')))
 Tile = tuple[slice, slice]
@@ -26,11 +39,11 @@ def receptive_radius(net: FaceSRResNet) -> int:
 def upscale_image(
     net: FaceSRResNet, image: np.ndarray, tile: int = 256, overlap: int | None = None, progress: Progress = iter
 ) -> np.ndarray:
-    """Upscale a picture of any size; grey stays grey, and an alpha channel is enlarged bicubically.
+    """Upscale an array of any size.
 
     Args:
         net: The network, on the device that is to work.
-        image: Grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4), one of `ARRAY_TYPES`: uint8, uint16, or float in [0, 1].
+        image: See the table above.
         tile: Side of the squares it is cut into, LR pixels.
         overlap: What each tile sees beyond its borders, LR pixels. None takes the network's receptive radius (43 for
             20 blocks): tiles of any size then give what the whole picture gives, but for rounding.
@@ -57,11 +70,11 @@ def upscale_image(
 
 
 def upscale_tensor(net: FaceSRResNet, images: torch.Tensor, tile: int = 256) -> torch.Tensor:
-    """Upscale a tensor, each image on its own, as `upscale_image` does; no gradient is recorded.
+    """Upscale a tensor, each image on its own, as `upscale_image` does.
 
     Args:
         net: The network, on the device that is to work.
-        images: Grey, RGB or RGBA, (C, H, W) or (B, C, H, W) with C 1, 3 or 4; uint8, or floating in [0, 1].
+        images: See the table above.
         tile: Side of the squares that images are cut into, LR pixels.
 
     Returns:
@@ -125,11 +138,7 @@ def _upscale_into(
 
 
 def _to_unit(image: torch.Tensor) -> torch.Tensor:
-    """Convert to float32 in [0, 1].
-
-    Raises:
-        ValueError: Floats beyond [0, 1], which are refused and not clipped: of 0 to 255 only white would be left.
-    """
+    """Convert to float32 in [0, 1]; ValueError for floats beyond it."""
     if not image.is_floating_point():
         return image.float() / torch.iinfo(image.dtype).max
     low, high = image.min().item(), image.max().item()

@@ -3,7 +3,6 @@
 from typing import Literal, get_args
 
 import torch
-from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,7 +26,6 @@ def l1_per_image(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     return F.l1_loss(pred, gt, reduction='none').flatten(1).mean(1)
 
 
-@LOSS_REGISTRY.register()
 class RegularizedL1Loss(nn.Module):
     """L = (1 - alpha) |S(D(I)) - I|_1 + alpha |S(R(I)) - I|_1, with |.|_1 the mean absolute error over all elements.
 
@@ -76,21 +74,15 @@ class RegularizedL1Loss(nn.Module):
         return self.loss_weight * l1_per_image(pred, gt)
 
 
-def takes_branches(loss: str) -> bool:
-    """Return whether a registered loss is this one or a subclass of it, and so needs an alpha.
+def check_alpha(loss: type, has_alpha: bool) -> None:
+    """Check that a loss of two branches comes with an alpha, and no other does.
 
-    Example:
-        >>> takes_branches('RegularizedL1Loss'), takes_branches('L1Loss')
-        (True, False)
-    """
-    return loss in LOSS_REGISTRY and issubclass(LOSS_REGISTRY.get(loss), RegularizedL1Loss)
-
-
-def check_alpha(loss: str, has_alpha: bool) -> None:
-    """Check that a loss of two branches comes with an alpha, and no other does; of an unknown loss nothing is known.
+    Args:
+        loss: The class: this one, a subclass of it, or another.
+        has_alpha: Whether there is an alpha.
 
     Raises:
         ValueError: It is otherwise.
     """
-    if loss in LOSS_REGISTRY and takes_branches(loss) != has_alpha:
+    if issubclass(loss, RegularizedL1Loss) != has_alpha:
         raise ValueError('expected with pixel_opt type RegularizedL1Loss, and only with it')

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from basicsr.utils import get_root_logger, imwrite
-from basicsr.utils.registry import MODEL_REGISTRY
 from realesrgan.models.realesrnet_model import RealESRNetModel
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Subset
@@ -31,7 +30,6 @@ from facesr_plugin.run.finite_guard import FiniteGuard
 OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
 
-@MODEL_REGISTRY.register()
 class AlphaRealESRNetModel(RealESRNetModel):
     """Real-ESRNet with the dual-forward loss and a scheduled alpha.
 
@@ -79,13 +77,13 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.scaler = self.execution.scaler()
         self.guard = FiniteGuard(self.device)
         self.val_sets = [block['name'] for phase, block in opt['datasets'].items() if phase.startswith('val')]
+        super().init_training_settings()
         alpha_opt = opt['train'].get('alpha_opt')
         try:
-            check_alpha(opt['train']['pixel_opt']['type'], alpha_opt is not None)
+            check_alpha(type(self.cri_pix), alpha_opt is not None)
         except ValueError as error:
             raise UserError(f'train.alpha_opt: {error}') from error
         self.alpha_schedule = AlphaSchedule(**alpha_opt) if alpha_opt is not None else None
-        super().init_training_settings()
         if self.ema_decay > 0:
             self.execution.lay_out(self.net_g_ema)  # as the network, whose moving average it is
         get_root_logger().info(

@@ -6,11 +6,14 @@ network is from bilinear upsampling, in 8-bit grey levels (`validation.Scores`).
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
+from facesr_plugin.errors import UserError
 from facesr_plugin.files import write
 
+Row = dict[str, float | None]
 COLUMNS = (
     'epoch',
     'iter',
@@ -63,18 +66,51 @@ class History:
         write(self.path, text.getvalue().encode())
 
 
+def read_rows(path: str | Path) -> tuple[list[Row], list[str]]:
+    """Read a `history.csv` as far as it can be read.
+
+    Returns:
+        Its whole rows by `COLUMNS`, empty cells None; and a line for each thing that is wrong with the file.
+    """
+    try:
+        text = Path(path).read_text('utf-8', errors='replace')
+    except FileNotFoundError:
+        return [], [f'{path}: no such file; training writes it after its first validation']
+    except OSError as error:
+        return [], [f'{path}: {error.strerror}']
+    head, *lines = text.splitlines(keepends=True) or ['']
+    names = head.strip().split(',')
+    if 'iter' not in names:
+        return [], [f'{path}: a history.csv written by training expected, it has no column iter']
+    absent = [name for name in COLUMNS if name not in names]
+    rows, problems = [], [f'{path}: no column {", ".join(absent)}'] if absent else []
+    for number, line in enumerate(lines, 2):
+        try:
+            rows.append(dict.fromkeys(COLUMNS) | _read_row(names, line))
+        except ValueError:
+            problems.append(f'{path}:{number}: row left out, {len(names)} numbers expected: damaged or cut short')
+    return rows, problems
+
+
+def _read_row(names: list[str], line: str) -> Row:
+    """Read a line; ValueError if it is cut short, even within its last number."""
+    cells = line.rstrip('\r\n').split(',') if line.endswith('\n') else []
+    row = dict(zip(names, [float(cell) if cell else None for cell in cells], strict=True))
+    if row['iter'] is None or not math.isfinite(row['iter']):
+        raise ValueError('iter')
+    return {name: row[name] for name in COLUMNS if name in row}
+
+
 def read_history(path: str | Path) -> dict[str, list[float | None]]:
-    """Read a `history.csv` as columns; empty cells are None.
+    """Read a `history.csv` with nothing wrong as columns; empty cells are None.
 
     Raises:
-        ValueError: The file has other columns.
+        UserError: Something is wrong: a line for each.
     """
-    with open(path, newline='', encoding='utf-8') as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f'{path}: columns {",".join(COLUMNS)} expected')
-        rows = list(reader)
-    return {name: [float(row[name]) if row[name] else None for row in rows] for name in COLUMNS}
+    rows, problems = read_rows(path)
+    if problems:
+        raise UserError('\n'.join(problems))
+    return {name: [row[name] for row in rows] for name in COLUMNS}
 
 
 def _round(value: float | int | None) -> float | int | str | None:

@@ -11,7 +11,8 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils import tensor2img
 from torch.nn import functional as F
 
-from facesr_plugin.errors import UserError
+from facesr_plugin.archs.plain import enlarge
+from facesr_plugin.data.sizes import check_pair
 from facesr_plugin.run.processes import sum_over_processes
 
 # PSNR = 10 log10(255^2 / MSE) over RGB, 8 bits, no border cropped: the definition all numbers of this project use.
@@ -42,23 +43,6 @@ class Scores:
     def collapsed(self) -> bool:
         """Whether the network does no more than enlarge bilinearly: within a tenth of a grey level."""
         return self.residual < COLLAPSED_BELOW
-
-
-def enlarge(lq: torch.Tensor, scale: int, mode: str) -> torch.Tensor:
-    """Enlarge (B, C, h, w) `scale` times; `bilinear` is the network's own global skip."""
-    return F.interpolate(lq, scale_factor=scale, mode=mode, align_corners=False)
-
-
-def check_pair(lq: torch.Tensor, gt: torch.Tensor, scale: int, name: str) -> None:
-    """Check that the HR image is `scale` times the LR image.
-
-    Raises:
-        UserError: It is not; the line names the LR file.
-    """
-    height, width = lq.shape[2] * scale, lq.shape[3] * scale
-    if gt.shape[2:] != (height, width):
-        found = f'{gt.shape[3]}x{gt.shape[2]}'
-        raise UserError(f'{name}: HR of {width}x{height} px expected ({scale} times the LR), got {found}')
 
 
 def evaluate(
@@ -93,7 +77,7 @@ def evaluate(
         gt = pair['gt'].to(device) if 'gt' in pair else None
         path = pair['lq_path'][0]
         if gt is not None:
-            check_pair(lq, gt, scale, path)
+            check_pair(lq.shape[2:], gt.shape[2:], scale, path)
         count, measured = count + 1, measured + (gt is not None)
         base = enlarge(lq, scale, 'bilinear')
         for name, net in networks.items():
@@ -158,7 +142,7 @@ def evaluate_baselines(
     """
     totals = torch.zeros(1 + len(BASELINES), dtype=torch.float64)
     for pair in pairs:
-        check_pair(pair['lq'], pair['gt'], scale, pair['lq_path'][0])
+        check_pair(pair['lq'].shape[2:], pair['gt'].shape[2:], scale, pair['lq_path'][0])
         gt = tensor2img(pair['gt'])
         images = [tensor2img(enlarge(pair['lq'], scale, mode)) for mode in BASELINES]
         scores = [float(calculate_metric({'img': image, 'img2': gt}, psnr)) for image in images]

@@ -18,7 +18,7 @@ from basicsr.utils.registry import (
 
 from facesr_plugin.blocks import Block, OpenBlock, did_you_mean
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, FaceDegradationOptions
-from facesr_plugin.data.image_source import check_images, check_pairs
+from facesr_plugin.data.pairs import check_images, check_pairs
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.compare import described, differences
 from facesr_plugin.options.types import FaceSRResNetOptions, PairOptions, RunOptions, TestingOptions, TrainingOptions

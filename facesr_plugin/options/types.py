@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
+from basicsr.utils.registry import LOSS_REGISTRY
 from pydantic import (
     AfterValidator,
     ConfigDict,
@@ -257,9 +258,9 @@ class TrainOptions(Block):
     @field_validator('alpha_opt')
     @classmethod
     def _goes_with_its_loss(cls, alpha: AlphaOptions | None, info: ValidationInfo) -> AlphaOptions | None:
-        if 'pixel_opt' in info.data:
+        if 'pixel_opt' in info.data and (loss := info.data['pixel_opt'].type) in LOSS_REGISTRY:
             try:
-                check_alpha(info.data['pixel_opt'].type, alpha is not None)
+                check_alpha(LOSS_REGISTRY.get(loss), alpha is not None)
             except ValueError as error:
                 raise RuleError('', str(error)) from error
         return alpha

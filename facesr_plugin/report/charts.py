@@ -1,31 +1,61 @@
-"""The charts of a report, as plotly figures: every experiment keeps its colour and its marker in all of them."""
+"""Charts of what training recorded, as PNG files and for the page: an experiment looks the same in all of them."""
 
-from dataclasses import dataclass
-from typing import Any
+import io
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from facesr_plugin.commands.curves import COLOURS as FIRST_COLOURS
-from facesr_plugin.report.experiment import Experiment, find_baselines, is_number
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-# Two more, which kinds of colour vision tell from the first as well as those from each other.
-COLOURS = (*FIRST_COLOURS, '#8B17E6', '#8C422A')
-MARKERS = ('circle', 'square', 'diamond', 'triangle-up', 'triangle-down', 'star', 'circle-open', 'square-open')
+from facesr_plugin.errors import UserError
+from facesr_plugin.losses.alpha_schedule import AlphaSchedule
+from facesr_plugin.models.validation import BASELINES
+from facesr_plugin.report.experiment import Experiment, find_baselines
+
+# Told apart by all kinds of colour vision, the first six are Okabe and Ito's; the markers tell them apart in print.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#8B17E6', '#8C422A')
+MARKERS = 'osD^v*os'  # the last two are hollow
 GLYPHS = '●■◆▲▼★○□'
-DASHES = ('solid', 'dash', 'dot')  # of the first eight experiments, the next eight, ...
-BASELINE_COLOUR = '#868E96'
-BASELINE_DASHES = {'bilinear': 'dash', 'bicubic': 'dot'}
+DASHES = ('-', '--', ':')  # of the first eight experiments, the next eight, ...
+BASELINE_DASHES = dict(zip(BASELINES, ('--', ':'), strict=True))
 MANY = 60  # rows; more are drawn without markers
-SIZES = (7, 10)  # px, of the markers of the last and the first experiment: equal curves do not hide one another
+SIZES = (5, 8)  # pt, of the markers of the last and the first experiment: equal curves do not hide one another
+
+# The page's light colours; within the page they are its CSS variables of these names, so they follow its scheme.
+INK, MUTED, LINE = '#1b1f24', '#59626c', '#d9dde2'
+VARIABLES = {INK: 'var(--ink)', MUTED: 'var(--muted)', LINE: 'var(--line)'}
+STYLE = {
+    'text.color': INK,
+    'text.parse_math': False,
+    'axes.titlecolor': INK,
+    'axes.titleweight': 'bold',
+    'axes.labelcolor': MUTED,
+    'axes.edgecolor': MUTED,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'axes.axisbelow': True,
+    'grid.color': LINE,
+    'xtick.color': MUTED,
+    'ytick.color': MUTED,
+    'legend.edgecolor': 'none',
+    'svg.fonttype': 'none',
+}
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A column of the history over the iterations.
+class Chart(NamedTuple):
+    """A column of the history.
 
     Attributes:
         column: Its name in `history.csv`.
         title: What the page calls it.
         unit: What its numbers are; may be empty.
-        digits: d3 format of a number.
+        digits: Format of a number that is read out.
     """
 
     column: str
@@ -40,13 +70,12 @@ CHARTS = (
     Chart('val_loss', 'Validation loss', 'mean absolute error, images in [0, 1]', '.5f'),
     Chart('train_loss', 'Training loss', 'images in [0, 1]', '.5f'),
     Chart('alpha', 'Weight α of the clean branch', '', '.3f'),
-    Chart('lr', 'Learning rate', '', '.3~g'),
+    Chart('lr', 'Learning rate', '', '.3g'),
 )
 
 
-@dataclass(frozen=True)
-class Mark:
-    """How an experiment is told apart: colour, marker, and the same marker as a character."""
+class Mark(NamedTuple):
+    """How an experiment is told apart: colour, marker, the same marker as a character, and dashes."""
 
     colour: str
     marker: str
@@ -60,73 +89,138 @@ class Mark:
         return cls(COLOURS[kind], MARKERS[kind], GLYPHS[kind], DASHES[index // len(COLOURS) % len(DASHES)])
 
 
-def draw_chart(chart: Chart, experiments: list[Experiment]) -> dict[str, Any] | None:
-    """Draw a column for all experiments that recorded it.
+def draw(axes: Axes, chart: Chart, experiments: list[Experiment], axis: str) -> None:
+    """Draw a column over the column `axis` for all experiments that recorded it, and plain enlarging beside PSNR."""
+    for index, experiment in enumerate(experiments):
+        x, values, mark = experiment.values(axis), experiment.values(chart.column), Mark.of(index)
+        if not any(map(math.isfinite, values)):
+            continue
+        label = experiment.name
+        if chart.column == 'val_psnr':
+            label += f', best {max(filter(math.isfinite, values)):.2f} dB'
+        style = {'color': mark.colour, 'gid': f'line-{index}'}
+        size = SIZES[0] + (SIZES[1] - SIZES[0]) * (1 - index / max(1, len(experiments) - 1))
+        marker = {
+            'marker': mark.marker if len(x) <= MANY else '',
+            'markersize': size,
+            'fillstyle': 'none' if mark.glyph in '○□' else 'full',
+        }
+        axes.plot(x, values, mark.dash, label=label, **marker, **style)
+        if len(experiment.runs) > 1:
+            axes.fill_between(x, *experiment.band(chart.column), alpha=0.15, linewidth=0, **style)
+    if chart.column == 'val_psnr':
+        for mode, psnr, label in find_baselines(experiments):
+            axes.axhline(psnr, color=MUTED, linestyle=BASELINE_DASHES[mode], label=f'{label}, {psnr:.2f} dB')
+    axes.set_xlabel('epoch' if axis == 'epoch' else 'iteration')
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter('{x:,.0f}'))
+    axes.ticklabel_format(axis='y', style='plain', useOffset=False)
+    if not axes.get_lines():
+        axes.text(0.5, 0.5, 'not recorded', transform=axes.transAxes, ha='center', va='center', color=MUTED)
+        axes.set(xticks=[], yticks=[])
+
+
+# ---------------------------------------------------------------------------------------------------- PNG files
+def choose_axis(experiments: list[Experiment]) -> str:
+    """Return `epoch` where all rows have one and no two of an experiment share one, else `iter`."""
+    epochs = [experiment.values('epoch') for experiment in experiments]
+    return 'epoch' if all(a < b for column in epochs for a, b in pairwise([-1, *column])) else 'iter'
+
+
+def draw_schedule(axes: Axes) -> None:
+    """Draw the method's alpha over the progress of a run, for experiments that have none."""
+    schedule = AlphaSchedule()
+    progress = [step / 100 for step in range(101)]
+    label = f'schedule, {schedule.start} to {schedule.end}'
+    axes.plot(progress, list(map(schedule, progress)), color=COLOURS[0], label=label)
+    axes.set(xlabel='progress of the run', xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1])
+
+
+def write_figures(experiments: list[Experiment], folder: Path) -> None:
+    """Write a PNG file of each of `CHARTS`, and the first four together in overview.png, into `folder`, which is made.
+
+    Raises:
+        UserError: They cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with matplotlib.rc_context(STYLE):
+            for chart in CHARTS:
+                figure = Figure((6.4, 4.4), dpi=150, layout='constrained')
+                _draw_titled(figure.subplots(), chart, experiments)
+                figure.savefig(folder / f'{chart.column}.png')
+            figure = Figure((12, 8.4), dpi=120, layout='constrained')
+            for axes, chart in zip(figure.subplots(2, 2).flat, CHARTS[:4], strict=True):
+                _draw_titled(axes, chart, experiments)
+            figure.savefig(folder / 'overview.png')
+    except OSError as error:
+        raise UserError(f'{folder}: {error.strerror}') from error
+
+
+def _draw_titled(axes: Axes, chart: Chart, experiments: list[Experiment]) -> None:
+    """Draw a chart with title and legend."""
+    draw(axes, chart, experiments, choose_axis(experiments))
+    if chart.column == 'alpha' and not axes.get_lines():
+        axes.clear()
+        draw_schedule(axes)
+    axes.set(title=chart.title, ylabel=chart.unit)
+    if len(axes.get_lines()) > 4:  # no room among the curves
+        axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=2)
+    elif axes.get_lines():
+        axes.legend()
+
+
+# ---------------------------------------------------------------------------------------------------- the page
+def draw_inline(chart: Chart, experiments: list[Experiment]) -> dict[str, Any] | None:
+    """Draw a chart over the iterations for the page.
 
     Returns:
-        `data` and `layout` for plotly.js, a trace's `legendgroup` the index of its experiment; None if no experiment
-        recorded the column.
+        None if no experiment recorded the column, else `svg`, an element without any text of a user, in which what is
+        drawn of the experiment at an index has this `data-line`; and for the read-out `start`, the x of iteration 0 in
+        it, `step`, that of an iteration, `top` and `bottom` of the axes, and `lines`: `name`, `glyph`, `colour`,
+        `index` of the experiment if it is one's, `x`, the iterations, and `text`, the values there.
     """
-    import plotly.graph_objects as go
-
-    traces = [trace for index in range(len(experiments)) if (trace := _curve(chart, experiments, index))]
-    if not traces:
+    with matplotlib.rc_context(STYLE | {'font.size': 13, 'svg.hashsalt': chart.column}):
+        figure = Figure((6, 3.4), dpi=72, layout='constrained')  # so that a pixel is a unit of the drawing
+        axes = figure.subplots()
+        draw(axes, chart, experiments, 'iter')
+        file = io.StringIO()
+        figure.savefig(
+            file, format='svg', transparent=True, metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
+        )
+    lines = _read_out(chart, experiments)
+    if not lines:
         return None
-    if chart.column == 'val_psnr':
-        traces += _baseline_curves(experiments)
-    layout = {
-        'template': None,
-        'showlegend': False,
-        'hovermode': 'x unified',
-        'margin': {'l': 8, 'r': 8, 't': 8, 'b': 8},
-        'xaxis': {'title': 'iteration', 'rangemode': 'tozero', 'tickformat': ',~f', 'automargin': True},
-        'yaxis': {'automargin': True, 'exponentformat': 'power'},
-    }
-    values = {value for trace in traces for value in trace['y'] if value is not None}
-    if len(values) == 1:  # plotly would show it at the scale of 1, be it a learning rate or a PSNR
-        layout['yaxis']['range'] = sorted(factor * value for factor in (0.9, 1.1) for value in values)
-    return go.Figure(traces, layout).to_plotly_json()  # the library checks every name
+    (start, _), (step, _) = axes.transData.transform([(0, 0), (1, 0)])
+    height = figure.bbox.height
+    box = {'top': height - axes.bbox.y1, 'bottom': height - axes.bbox.y0}
+    return {'svg': _inline(file.getvalue(), chart), 'start': start, 'step': step - start, 'lines': lines, **box}
 
 
-def _curve(chart: Chart, experiments: list[Experiment], index: int) -> dict[str, Any] | None:
-    """Return the trace of an experiment, or None if it did not record the column."""
-    rows, count, mark = experiments[index].rows, len(experiments), Mark.of(index)
-    values = [row[chart.column] if is_number(row[chart.column]) else None for row in rows]
-    if all(value is None for value in values):
-        return None
-    size = SIZES[0] + (SIZES[1] - SIZES[0]) * (count - 1 - index) / max(1, count - 1)
-    return {
-        'type': 'scatter',
-        'x': [row['iter'] for row in rows],
-        'y': values,
-        'name': _plain(experiments[index].name),
-        'legendgroup': str(index),
-        'mode': 'lines+markers' if len(rows) <= MANY else 'lines',
-        'line': {'color': mark.colour, 'dash': mark.dash, 'width': 2},
-        'marker': {'symbol': mark.marker, 'size': size},
-        'hovertemplate': f'%{{y:{chart.digits}}}',
-    }
+def _read_out(chart: Chart, experiments: list[Experiment]) -> list[dict[str, Any]]:
+    """Return what the lines of a chart tell."""
+    lines = []
+    for index, experiment in enumerate(experiments):
+        points = zip(experiment.values('iter'), experiment.values(chart.column), strict=True)
+        if known := [(x, f'{value:{chart.digits}}') for x, value in points if math.isfinite(value)]:
+            x, text = zip(*known, strict=True)
+            colour, _, glyph, _ = Mark.of(index)
+            lines.append(
+                {'name': experiment.name, 'index': index, 'glyph': glyph, 'colour': colour, 'x': x, 'text': text}
+            )
+    if lines and chart.column == 'val_psnr':
+        x = sorted({x for line in lines for x in line['x']})
+        for _, psnr, label in find_baselines(experiments):
+            text = [f'{psnr:{chart.digits}}'] * len(x)
+            lines.append({'name': label, 'glyph': '┄', 'colour': VARIABLES[MUTED], 'x': x, 'text': text})
+    return lines
 
 
-def _baseline_curves(experiments: list[Experiment]) -> list[dict[str, Any]]:
-    """Return what plain enlarging scores, with a point wherever an experiment has one, for the pointer to find."""
-    baselines = find_baselines(experiments)
-    modes = [baseline.mode for baseline in baselines]
-    iterations = sorted({0, *(row['iter'] for experiment in experiments for row in experiment.rows)})
-    return [
-        {
-            'type': 'scatter',
-            'x': iterations,
-            'y': [psnr] * len(iterations),
-            'name': mode if modes.count(mode) == 1 else _plain(f'{mode} ({", ".join(names)})'),
-            'mode': 'lines',
-            'line': {'color': BASELINE_COLOUR, 'dash': BASELINE_DASHES[mode], 'width': 2},
-            'hovertemplate': '%{y:.3f}',
-        }
-        for mode, psnr, names in baselines
-    ]
-
-
-def _plain(text: str) -> str:
-    """Escape text for plotly, which reads tags in names."""
-    return text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
+def _inline(svg: str, chart: Chart) -> str:
+    """Make matplotlib's SVG file an element of a page: in the page's colours and fonts, with ids of its own."""
+    svg = re.sub(r'<defs>\s*<style.*?</defs>', '', svg[svg.index('<svg') :], flags=re.DOTALL)  # for the whole page
+    svg = re.sub(r'(?<=<svg )[^>]*?(viewBox="[^"]*")[^>]*', r'\1 aria-hidden="true"', svg)
+    svg = re.sub(r'font[\w-]*: [^;"]*;? ?', '', svg)
+    svg = re.sub(r'id="line-(\d+)"', r'data-line="\1"', svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf'\g<1>{chart.column}-', svg)
+    return re.sub('|'.join(VARIABLES), lambda match: VARIABLES[match[0]], svg)

@@ -1,41 +1,59 @@
-"""What the folder of an experiment holds, read as far as it goes: what cannot be read is named, the rest is kept."""
+"""Experiments as training left them, read as far as it goes: what cannot be read is named, the rest is kept."""
 
+import glob
 import json
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from facesr_plugin.errors import UserError
+from facesr_plugin.models.history import COLUMNS, Row, read_rows
 from facesr_plugin.models.validation import BASELINES
 from facesr_plugin.options.load import load_yaml, override
+from facesr_plugin.report.records import mean, read_record
 
-Row = dict[str, float | None]
 UNSET = object()
-# Columns of `history.csv` that a report shows; others may be there.
-COLUMNS = ('iter', 'alpha', 'lr', 'train_loss', 'train_psnr', 'val_loss', 'val_psnr', 'val_ssim')
-COLUMNS += tuple(f'{mode}_psnr' for mode in BASELINES)
 _COMMAND = re.compile(r'# GENERATE TIME: .*\n# CMD:\n# (.*)')  # BasicSR heads its copy of an option file with these
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment as training left it.
+    """An experiment, or the mean of several runs of one.
 
     Attributes:
-        name: Of its folder.
-        folder: Where it lies.
+        name: In tables and legends.
+        runs: Of each run, the rows of its history by `COLUMNS`; empty cells are None.
         options: Its option file's, with what `--force_yml` set; empty if there is none that can be read.
-        rows: Of its `history.csv`, by column; empty cells are None.
-        missing: One line for each thing that is not there or cannot be read. Later steps add theirs.
+        folder: Where its checkpoints lie, unless only its history is known.
+        problems: One line for each thing that is wrong with its history.
+        missing: One line for each other thing that is not there or cannot be read. Later steps add theirs.
     """
 
     name: str
-    folder: Path
+    runs: list[list[Row]]
     options: dict[str, Any] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
+    folder: Path | None = None
+    problems: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Its history, or the mean of those of its runs; where a run has no value there is none."""
+        if len(self.runs) == 1:
+            return self.runs[0]
+        return [{key: mean([row[key] for row in rows]) for key in COLUMNS} for rows in zip(*self.runs, strict=True)]
+
+    def values(self, column: str) -> list[float]:
+        """Return a column, NaN where nothing was recorded."""
+        return _column(self.rows, column)
+
+    def band(self, column: str) -> tuple[list[float], list[float]]:
+        """Return the least and the greatest value of the runs, row by row."""
+        rows = list(zip(*(_column(run, column) for run in self.runs), strict=True))
+        return [min(row) for row in rows], [max(row) for row in rows]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -45,9 +63,8 @@ class Experiment:
     @property
     def weights(self) -> list[Path]:
         """Its checkpoints: the best one, that of the end, then the newest first."""
-        models = self.folder / 'models'
-        named = [path for path in (models / 'net_g_best.pth', models / 'net_g_latest.pth') if path.exists()]
-        return named + [path for _, path in sorted(self._numbered.items(), reverse=True)]
+        named = [self.folder / 'models' / f'net_g_{label}.pth' for label in ('best', 'latest')] if self.folder else []
+        return [path for path in named if path.exists()] + [path for _, path in sorted(self._numbered.items())[::-1]]
 
     @property
     def best(self) -> Row | None:
@@ -81,16 +98,16 @@ class Experiment:
 
     @property
     def _numbered(self) -> dict[int, Path]:
-        paths = self.folder.glob('models/net_g_*.pth')
+        paths = self.folder.glob('models/net_g_*.pth') if self.folder else ()
         return {int(path.stem[6:]): path for path in paths if path.stem[6:].isdecimal()}
 
 
 class Baseline(NamedTuple):
-    """What plain enlarging by one of `BASELINES` scores on a validation set, dB, and whose set that is."""
+    """What plain enlarging by one of `BASELINES` scores on a validation set, dB."""
 
     mode: str
     psnr: float
-    names: list[str]
+    label: str  # the mode, and whose validation set it is where they differ
 
 
 def is_number(value: Any) -> bool:
@@ -98,72 +115,85 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def load_experiment(folder: Path) -> Experiment:
-    """Read an experiment's folder.
+def _column(rows: list[Row], name: str) -> list[float]:
+    return [math.nan if row[name] is None else row[name] for row in rows]
+
+
+def load_experiments(entries: list[str]) -> list[Experiment]:
+    """Read experiments: see `load_experiment`.
 
     Raises:
-        UserError: There is no such folder.
+        UserError: One is not there, or two have the same name.
     """
-    if not folder.is_dir():
-        raise UserError(f'{folder}: no such folder')
-    experiment = Experiment(folder.resolve().name, folder)
+    experiments = [load_experiment(entry) for entry in entries]
+    names = [experiment.name for experiment in experiments]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f'{name}: experiments of different names expected, two have this one')
+    return experiments
+
+
+def load_experiment(entry: str) -> Experiment:
+    """Read an experiment.
+
+    Args:
+        entry: A folder that training made, a `history.csv`, or the record of a run of `run_experiments.py`, which gives
+            the name; or NAME=PATTERN, the mean over several of them.
+
+    Raises:
+        UserError: There is none, a record is damaged, or runs to average were not validated alike.
+    """
+    name, separator, pattern = entry.partition('=')
+    if not separator or os.path.exists(entry):
+        return _load(Path(entry))
+    paths = sorted(glob.glob(pattern))
+    if not name or not paths:
+        raise UserError(f'{entry}: NAME=PATTERN expected, with a pattern of experiment folders or records that exist')
+    runs = [_load(Path(path)) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
+        if run.values('iter') != runs[0].values('iter'):
+            raise UserError(f'{path}: rows at the same iterations expected as in {paths[0]}')
+    problems, missing = ([line for run in runs for line in getattr(run, kind)] for kind in ('problems', 'missing'))
+    options = _merge([run.options for run in runs])
+    return Experiment(name, [run.rows for run in runs], options, problems=problems, missing=missing)
+
+
+def _load(path: Path) -> Experiment:
+    """Read one run."""
+    if not path.exists():
+        raise UserError(f'{path}: no such folder or file')
+    if path.suffix == '.json' and path.is_file():
+        record = read_record(path)
+        history = record['history']
+        rows = [dict(zip(history, row, strict=True)) for row in zip(*history.values(), strict=True)]
+        return Experiment(path.stem, [rows], record['opt'])
+    folder = path if path.is_dir() else path.parent if path.name == 'history.csv' else None
+    file = path / 'history.csv' if path.is_dir() else path
+    rows, problems = read_rows(file)
+    experiment = Experiment(folder.resolve().name if folder else path.stem, [rows], folder=folder, problems=problems)
+    if not rows and not problems:
+        problems.append(f'{file}: no row yet; training writes one after each validation')
+    if folder is None:
+        return experiment
     try:
         experiment.options.update(_read_options(folder))
     except UserError as error:
         experiment.missing.append(str(error))
-    try:
-        rows, problems = read_rows(folder / 'history.csv')
-        experiment.rows.extend(rows)
-        experiment.missing.extend(problems)
-    except UserError as error:
-        experiment.missing.append(str(error))
-    if experiment.rows and not experiment.last:
-        experiment.missing.append(f'{folder / "history.csv"}: no validation in it')
+    if rows and not experiment.last:
+        experiment.missing.append(f'{file}: no validation in it')
     if not experiment.weights:
         experiment.missing.append(f'{folder / "models"}: no checkpoint net_g_*.pth yet')
     return experiment
 
 
-def read_rows(path: Path) -> tuple[list[Row], list[str]]:
-    """Read the whole rows of a `history.csv`, even if it is damaged.
-
-    Returns:
-        The rows, and one line for each that had to be left out.
-
-    Raises:
-        UserError: There is no such file, or it is not one that training wrote.
-    """
-    try:
-        text = path.read_text('utf-8', errors='replace')
-    except FileNotFoundError as error:
-        raise UserError(f'{path}: no such file; training writes it after its first validation') from error
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from error
-    head, *lines = text.splitlines(keepends=True) or ['']
-    names = head.strip().split(',')
-    if 'iter' not in names:
-        raise UserError(f'{path}: a history.csv written by training expected, it has no column iter')
-    problems = []
-    if absent := [name for name in COLUMNS if name not in names]:
-        problems.append(f'{path}: no column {", ".join(absent)}')
-    rows = []
-    for number, line in enumerate(lines, 2):
-        try:
-            rows.append(dict.fromkeys(COLUMNS) | _read_row(names, line))
-        except ValueError:
-            problems.append(f'{path}:{number}: row left out, {len(names)} numbers expected: damaged or cut short')
-    if not lines:
-        problems.append(f'{path}: no row yet; training writes one after each validation')
-    return rows, problems
-
-
-def _read_row(names: list[str], line: str) -> Row:
-    """Read a line; ValueError if it is cut short, even within its last number."""
-    cells = line.rstrip('\r\n').split(',') if line.endswith('\n') else []
-    row = dict(zip(names, [float(cell) if cell else None for cell in cells], strict=True))
-    if not is_number(row['iter']):
-        raise ValueError('iter')
-    return row
+def _merge(values: list[Any]) -> Any:
+    """Return what runs have set for an option, or block of options: all of it, as text, where they differ."""
+    if all(isinstance(value, dict) for value in values):
+        keys = dict.fromkeys(key for value in values for key in value)
+        return {key: _merge([value.get(key, UNSET) for value in values]) for key in keys}
+    if all(value == values[0] for value in values):
+        return values[0]
+    return ', '.join(dict.fromkeys('not set' if value is UNSET else _as_text(value) for value in values))
 
 
 def _read_options(folder: Path) -> dict[str, Any]:
@@ -228,9 +258,12 @@ def _as_text(value: Any) -> str:
 
 def find_baselines(experiments: list[Experiment]) -> list[Baseline]:
     """Return what plain enlarging scored, once for all experiments of the same validation set."""
-    found: dict[tuple[str, float], list[str]] = {}
+    baselines = []
     for mode in BASELINES:
+        names: dict[float, list[str]] = {}
         for experiment in experiments:
             if experiment.last and is_number(psnr := experiment.last[f'{mode}_psnr']):
-                found.setdefault((mode, psnr), []).append(experiment.name)
-    return [Baseline(mode, psnr, names) for (mode, psnr), names in found.items()]
+                names.setdefault(round(psnr, 6), []).append(experiment.name)
+        for psnr, whose in names.items():
+            baselines.append(Baseline(mode, psnr, f'{mode} ({", ".join(whose)})' if len(names) > 1 else mode))
+    return baselines

@@ -1,53 +1,26 @@
 """The pictures of a report: validation faces enlarged by every experiment, and what the degradation does to them."""
 
 import base64
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from facesr_plugin.commands.compare import Images, spread, upscale_pair
-from facesr_plugin.commands.degrade import Degradation
+from facesr_plugin.archs.plain import enlarge
 from facesr_plugin.data.lmdb_images import image_key
-from facesr_plugin.degradations import DegradationRanges, KernelRanges, smallest_side
+from facesr_plugin.data.sizes import check_pair, lr_shape
+from facesr_plugin.degradations.pictures import Degradation, pick_ranges
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.errors import UserError
-from facesr_plugin.models.validation import enlarge
+from facesr_plugin.report.comparison import Networks, Pairs, open_pairs, spread, upscale_pair
 from facesr_plugin.report.experiment import Experiment
 
 LOSSLESS = (cv2.IMWRITE_WEBP_QUALITY, 101)  # WebP's number for it
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """LR-HR pairs.
-
-    Attributes:
-        lr: Their LR side.
-        hr: Their HR side.
-        keys: Of the HR images to show.
-        template: LR name for an HR name, e.g. `{}_x4`.
-    """
-
-    lr: Images
-    hr: Images
-    keys: list[str]
-    template: str = '{}'
-
-    def read(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the LR and the HR image of a key, uint8 RGB.
-
-        Raises:
-            UserError: One of them is not there, or cannot be read.
-        """
-        lr_key = quote(self.template, safe='{}').replace('.', '%2E').format(key)
-        return self.lr.read(lr_key), self.hr.read(key)
 
 
 @dataclass(frozen=True)
@@ -93,16 +66,6 @@ def data_uri(image: np.ndarray) -> str:
     return f'data:image/webp;base64,{base64.b64encode(data).decode()}'
 
 
-def open_pairs(lr: Path, hr: Path) -> Pairs:
-    """Open the pairs that the command line names.
-
-    Raises:
-        UserError: They cannot be found or read.
-    """
-    hr_images = Images(hr)
-    return Pairs(Images(lr), hr_images, hr_images.keys)
-
-
 def find_pairs(experiments: list[Experiment]) -> Pairs | None:
     """Open the validation pairs of the first experiment whose option file names some that are there.
 
@@ -118,13 +81,13 @@ def find_pairs(experiments: list[Experiment]) -> Pairs | None:
             experiment.missing.append(f'its own validation pairs, {named["dataroot_gt"]}: others are shown')
         elif not pairs:
             try:
-                pairs, shown = _open_named(named, experiment.folder.resolve().parents[1]), named
+                pairs, shown = _open_named(named, experiment), named
             except UserError as error:
                 experiment.missing.extend(f'validation pairs: {line}' for line in str(error).splitlines())
     return pairs
 
 
-def _validation_block(experiment: Experiment) -> dict | None:
+def _validation_block(experiment: Experiment) -> dict[str, Any] | None:
     """Return the options of its first validation set of pairs."""
     datasets = experiment.options.get('datasets')
     blocks = datasets.items() if isinstance(datasets, dict) else ()
@@ -132,22 +95,23 @@ def _validation_block(experiment: Experiment) -> dict | None:
     return next((block for block in named if block.get('dataroot_gt') and block.get('dataroot_lq')), None)
 
 
-def _open_named(named: dict, above: Path) -> Pairs:
+def _open_named(named: dict[str, Any], experiment: Experiment) -> Pairs:
     """Open the pairs that an option file names."""
+    above = experiment.folder.resolve().parents[1] if experiment.folder else Path()
 
     def find(key: str) -> Path:
         path = Path(str(named[key])).expanduser()
         return path if path.exists() else above / path
 
-    lr, hr = Images(find('dataroot_lq')), Images(find('dataroot_gt'))
-    keys = hr.keys
-    if named['meta_info_file'] and hr.root.suffix != '.lmdb':
+    pairs = open_pairs(find('dataroot_lq'), find('dataroot_gt'))
+    keys = pairs.keys
+    if named['meta_info_file'] and pairs.hr.root.suffix != '.lmdb':
         try:
             lines = find('meta_info_file').read_text('utf-8').splitlines()
         except OSError as error:
             raise UserError(f'{named["meta_info_file"]}: {error.strerror}') from error
         keys = [key for line in lines if (key := image_key(line.strip().split(' ')[0])) in keys]
-    return Pairs(lr, hr, keys, str(named['filename_tmpl'] or '{}'))
+    return replace(pairs, keys=keys, template=str(named['filename_tmpl'] or '{}'))
 
 
 def read_faces(pairs: Pairs, count: int, missing: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -160,15 +124,11 @@ def read_faces(pairs: Pairs, count: int, missing: list[str]) -> dict[str, tuple[
     for key in spread(pairs.keys, count):
         try:
             lr, hr = pairs.read(key)
+            scale = _scale(*next(iter(faces.values()), (lr, hr)))
+            check_pair(lr.shape[:2], hr.shape[:2], scale, f'{pairs.hr.root}: {key}')
+            faces[key] = lr, hr
         except UserError as error:
             missing.append(str(error))
-            continue
-        scale = _scale(*next(iter(faces.values()), (lr, hr)))
-        if tuple(side * scale for side in lr.shape[:2]) != hr.shape[:2]:
-            found = f'{lr.shape[1]}x{lr.shape[0]} and {hr.shape[1]}x{hr.shape[0]} px'
-            missing.append(f'{pairs.hr.root}: {key}: left out, HR of {scale} times its LR expected, got {found}')
-            continue
-        faces[key] = lr, hr
     return faces
 
 
@@ -190,7 +150,7 @@ def enlarge_faces(
         LR, bicubic, the experiments, HR.
     """
     scale = _scale(*next(iter(faces.values())))
-    networks: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    networks: Networks = {
         'lr': torch.nn.UpsamplingNearest2d(scale_factor=scale),
         'bicubic': partial(enlarge, scale=scale, mode='bicubic'),
     }
@@ -211,6 +171,8 @@ def enlarge_faces(
 
 def _load(experiment: Experiment, scale: int) -> tuple[torch.nn.Module, str] | None:
     """Load the first of an experiment's checkpoints that can be used; return the network and the file's name."""
+    if experiment.folder is None:
+        experiment.missing.append('enlarged faces: only the history is known, no checkpoint')
     for path in experiment.weights:
         try:
             net = load_reported(path)
@@ -265,19 +227,14 @@ def draw_degradations(faces: dict[str, np.ndarray], experiments: list[Experiment
 
 def _degradation(experiment: Experiment, faces: dict[str, np.ndarray]) -> Degradation:
     """Return an experiment's degradation; UserError if its options are not known or do not suit these faces."""
-    datasets = experiment.options.get('datasets')
-    block = datasets.get('train') if isinstance(datasets, dict) else None
-    if not isinstance(block, dict):
-        raise UserError('the options of datasets.train are not known')
     scale = experiment.options.get('scale', 4)
     if not (isinstance(scale, int) and scale > 0):
         raise UserError(f'scale: a whole number above 0 expected, got {scale!r}')
-    degradation = Degradation(DegradationRanges.pick(experiment.options), KernelRanges.pick(block), scale)
-    least = smallest_side(degradation.ranges, degradation.blur, scale)
+    degradation = Degradation(*pick_ranges(experiment.options), scale)
+    least = degradation.smallest_side
     for key, face in faces.items():
         height, width = face.shape[:2]
-        if min(height, width) < least or height % scale or width % scale:
-            raise UserError(
-                f'{key}: sides of at least {least} px and divisible by {scale} expected, got {width}x{height} px'
-            )
+        lr_shape((height, width), scale, key)
+        if min(height, width) < least:
+            raise UserError(f'{key}: at least {least}x{least} px expected for these ranges, got {width}x{height}')
     return degradation

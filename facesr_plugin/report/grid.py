@@ -1,4 +1,4 @@
-"""A labelled grid of pictures, pixel by pixel as they are: what `degrade.py` and `compare.py` draw."""
+"""A labelled grid of pictures, pixel by pixel as they are: what `facesr degrade` and `facesr compare` draw."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,7 +6,6 @@ from typing import NamedTuple
 import cv2
 import matplotlib
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 GAP = 6  # px between cells
@@ -18,11 +17,6 @@ class Cell(NamedTuple):
 
     image: np.ndarray
     caption: str = ''
-
-
-def as_batch(image: np.ndarray) -> torch.Tensor:
-    """Return uint8 RGB (H, W, 3) as a batch of one, (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
 
 
 def draw_grid(titles: list[str], rows: list[list[Cell]], side: int) -> np.ndarray:

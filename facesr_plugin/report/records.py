@@ -10,36 +10,11 @@ from typing import Any
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.files import write
-from facesr_plugin.models.history import COLUMNS as HISTORY
+from facesr_plugin.models.history import COLUMNS
 from facesr_plugin.models.validation import BASELINES
+from facesr_plugin.report.table import markdown_table
 
 Record = dict[str, Any]
-COLUMNS = (
-    'cell',
-    'seeds',
-    'psnr',
-    'psnr_std',
-    'gain',
-    'gain_std',
-    'best_psnr',
-    'raw_psnr',
-    'ssim',
-    'residual',
-    'bilinear_psnr',
-    'bicubic_psnr',
-    'clean_psnr',
-    'clean_psnr_std',
-    'clean_bilinear_psnr',
-    'clean_bicubic_psnr',
-    'iterations',
-    'images',
-    'seconds',
-    'cpu_seconds',
-    'hardware',
-    'option_file',
-    'changes',
-    'commit',
-)
 KEYS = {
     *('cell', 'seed', 'option_file', 'changes', 'opt', 'history', 'images', 'seconds', 'cpu_seconds'),
     *('hardware', 'threads', 'torch', 'commit'),
@@ -64,13 +39,9 @@ def read_record(path: Path) -> Record:
         record = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f'{path}: a record written by run_experiments.py expected ({error})') from error
-    history = record.get('history') if isinstance(record, dict) else None
-    if (
-        not isinstance(history, dict)
-        or not set(record) >= KEYS
-        or not set(history) >= set(HISTORY)
-        or not history['iter']
-    ):
+    history = record.get('history') if isinstance(record, dict) and set(record) >= KEYS else None
+    columns = list(history.values()) if isinstance(history, dict) and set(history) >= set(COLUMNS) else [None]
+    if not all(isinstance(column, list) and 0 < len(column) == len(columns[0]) for column in columns):
         raise UserError(f'{path}: a record written by run_experiments.py expected')
     return record
 
@@ -82,7 +53,7 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def summarise(records: list[Record]) -> dict[str, Any]:
-    """Return the row, by `COLUMNS`, of the runs of one cell; what is not known or not recorded is None."""
+    """Return the table's row of the runs of one cell; what is not known or not recorded is None."""
     first = records[0]
 
     def last(column: str) -> list[float | None]:
@@ -93,23 +64,23 @@ def summarise(records: list[Record]) -> dict[str, Any]:
     return {
         'cell': first['cell'],
         'seeds': ' '.join(str(record['seed']) for record in records),
-        'psnr': _mean(last('val_psnr')),
+        'psnr': mean(last('val_psnr')),
         'psnr_std': _deviation(last('val_psnr')),
-        'gain': _mean(gains),
+        'gain': mean(gains),
         'gain_std': _deviation(gains),
-        'best_psnr': _mean([max(record['history']['val_psnr']) for record in records]),
-        'raw_psnr': _mean(last('raw_psnr')),
-        'ssim': _mean(last('val_ssim')),
-        'residual': _mean(last('residual')),
-        'bilinear_psnr': _mean(last('bilinear_psnr')),
-        'bicubic_psnr': _mean(last('bicubic_psnr')),
-        'clean_psnr': _mean(clean['network']),
+        'best_psnr': mean([max(record['history']['val_psnr']) for record in records]),
+        'raw_psnr': mean(last('raw_psnr')),
+        'ssim': mean(last('val_ssim')),
+        'residual': mean(last('residual')),
+        'bilinear_psnr': mean(last('bilinear_psnr')),
+        'bicubic_psnr': mean(last('bicubic_psnr')),
+        'clean_psnr': mean(clean['network']),
         'clean_psnr_std': _deviation(clean['network']),
-        **{f'clean_{mode}_psnr': _mean(clean[mode]) for mode in BASELINES},
+        **{f'clean_{mode}_psnr': mean(clean[mode]) for mode in BASELINES},
         'iterations': last('iter')[0],
         'images': first['images'],
-        'seconds': _mean([record['seconds'] for record in records]),
-        'cpu_seconds': _mean([record['cpu_seconds'] for record in records]),
+        'seconds': mean([record['seconds'] for record in records]),
+        'cpu_seconds': mean([record['cpu_seconds'] for record in records]),
         'hardware': _distinct(f'{record["hardware"]}, threads: {record["threads"]}' for record in records),
         'option_file': first['option_file'],
         'changes': ', '.join(f'{key}={value}' for key, value in first['changes'].items()),
@@ -118,9 +89,9 @@ def summarise(records: list[Record]) -> dict[str, Any]:
 
 
 def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write table.csv, with all digits, and table.md into `folder`."""
+    """Write rows, at least one, as table.csv, with all digits, and as table.md into `folder`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
     writer.writeheader()
     writer.writerows(rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,13 +105,13 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     with_clean = any(row['clean_psnr'] is not None for row in rows)
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         'cell': lambda row: row['cell'],
-        'PSNR': lambda row: _spread(row['psnr'], row['psnr_std'], '.3f'),
-        'gain': lambda row: _spread(row['gain'], row['gain_std'], '+.3f'),
+        'PSNR': lambda row: _spread(row, 'psnr'),
+        'gain': lambda row: _spread(row, 'gain', '+.3f'),
         'best': lambda row: f'{row["best_psnr"]:.3f}',
         **({'without EMA': lambda row: f'{row["raw_psnr"]:.3f}'} if with_ema else {}),
         'SSIM': lambda row: f'{row["ssim"]:.4f}',
         'residual': lambda row: f'{row["residual"]:.2g}',
-        **({'clean PSNR': _clean} if with_clean else {}),
+        **({'clean PSNR': lambda row: _spread(row, 'clean_psnr')} if with_clean else {}),
         'iterations': lambda row: f'{row["iterations"]:.0f}',
         'images': lambda row: f'{row["images"]:.0f}',
         'time, s': lambda row: _whole(row['seconds']),
@@ -150,9 +121,8 @@ def format_table(rows: list[dict[str, Any]]) -> str:
         'changes in this cell': lambda row: f'`{row["changes"]}`' if row['changes'] else '',
         'commit': lambda row: row['commit'],
     }
-    table = [list(columns), ['---'] * len(columns), *([cell(row) for cell in columns.values()] for row in rows)]
+    table = markdown_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
     baselines = _distinct(f'bilinear {row["bilinear_psnr"]:.3f}, bicubic {row["bicubic_psnr"]:.3f} dB' for row in rows)
-    lines = ['| ' + ' | '.join(line) + ' |' for line in table]
     if with_clean:
         clean = _distinct(
             f'bilinear {row["clean_bilinear_psnr"]:.3f}, bicubic {row["clean_bicubic_psnr"]:.3f} dB'
@@ -161,15 +131,12 @@ def format_table(rows: list[dict[str, Any]]) -> str:
         )
         baselines += f'; on clean input {clean}'
     notes = [f'Enlarging scores: {baselines}.', f'Hardware: {_distinct(row["hardware"] for row in rows)}.', *NOTES]
-    return '\n'.join([*lines, '', '\n\n'.join(notes), ''])
+    return '\n\n'.join([table, *notes]) + '\n'
 
 
-def _clean(row: dict[str, Any]) -> str:
-    return '-' if row['clean_psnr'] is None else _spread(row['clean_psnr'], row['clean_psnr_std'], '.3f')
-
-
-def _spread(mean: float, deviation: float | None, form: str) -> str:
-    return f'{mean:{form}}' + (f' ± {deviation:.3f}' if deviation is not None else '')
+def _spread(row: dict[str, Any], name: str, form: str = '.3f') -> str:
+    mean, deviation = row[name], row[f'{name}_std']
+    return '-' if mean is None else f'{mean:{form}}' + (f' ± {deviation:.3f}' if deviation is not None else '')
 
 
 def _whole(value: float | None) -> str:
@@ -180,7 +147,8 @@ def _distinct(texts: Iterable[str]) -> str:
     return '; '.join(dict.fromkeys(texts))
 
 
-def _mean(values: list[float | None]) -> float | None:
+def mean(values: list[float | None]) -> float | None:
+    """Return the mean, or None where one of the values is not known."""
     return None if None in values else statistics.fmean(values)
 
 

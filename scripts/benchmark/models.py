@@ -22,13 +22,15 @@ from realesrgan.models import realesrnet_model
 from torch.nn import functional as F
 
 from facesr_plugin import AlphaRealESRNetModel, FaceDegradationDataset
-from facesr_plugin.data.images import list_images, read_image
+from facesr_plugin.data.images import list_images, read_image, read_shape
 from facesr_plugin.data.lmdb_writer import write_lmdbs
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, RandomStreams, degrade, sample_kernels
+from facesr_plugin.errors import UserError
 from facesr_plugin.losses.alpha_schedule import cosine_alpha
 from facesr_plugin.options.load import load_yaml
+from facesr_plugin.report.machine import ROOT
 
-OPTIONS = Path(__file__).resolve().parents[2] / 'options'
+OPTIONS = ROOT / 'options'
 SCALE = 4
 STOCK_CROP = 400  # px, hard-coded in RealESRGANDataset
 Batch = dict[str, torch.Tensor]
@@ -75,24 +77,45 @@ class Setup:
     iterations: int = 3
 
     @property
+    def is_here(self) -> bool:
+        """Whether this machine has the device."""
+        return self.device.type == 'cpu' or torch.cuda.is_available()
+
+    @property
     def crop(self) -> int:
         """What a data set yields, out of which a step's patch is cut: stock's 400 px unless the patch is larger."""
         return max(STOCK_CROP, self.patch)
 
-    def images(self, number: int) -> list[np.ndarray]:
-        """Return some of the faces, uint8 RGB (H, W, 3); from the first again where there are too few."""
-        return [read_image(path) for path in islice(cycle(list_images(self.faces)[: self.items]), number)]
+    @property
+    def files(self) -> list[Path]:
+        """The faces that are used.
+
+        Raises:
+            UserError: There are none.
+        """
+        return list_images(self.faces)[: self.items]
+
+    def check_faces(self) -> None:
+        """Check that the faces are large enough for every row.
+
+        Raises:
+            UserError: One is not.
+        """
+        side = max(self.crop, self.pool_side, self.validated, *self.degraded)
+        for path in self.files:
+            height, width = read_shape(path)
+            if min(height, width) < side:
+                raise UserError(f'{path}: at least {side}x{side} px expected, got {width}x{height}')
 
     def lmdb(self, name: str) -> Path:
         """Return an LMDB of the faces, made at the first call: `raw` of pixels, any other of PNGs."""
         path = self.folder / f'{name}.lmdb'
         if not path.exists():
-            files = {file.stem: file for file in list_images(self.faces)[: self.items]}
+            files = {file.stem: file for file in self.files}
             write_lmdbs([path], list(files), lambda key: [read_image(files[key])], None if name == 'raw' else 1)
         return path
 
 
-# ------------------------------------------------------------------------------ stock
 class DualLossRealESRNet(realesrnet_model.RealESRNetModel):
     """Stock with the regularised loss written the obvious way: two forwards, the sum of both losses, one backward."""
 
@@ -141,7 +164,6 @@ def seed_globals(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-# ----------------------------------------------------------------------------- models
 def build_stock(setup: Setup, kind: str = 'plain L1', **changes: Any) -> realesrnet_model.RealESRNetModel:
     """Return stock's model with the options of experiment 2; `changes` are those of its top level."""
     opt = _options(setup, 'exp2_l1.yml', changes)
@@ -172,10 +194,10 @@ def _options(setup: Setup, name: str, changes: dict[str, Any]) -> dict[str, Any]
     return {**opt, **machine, **changes}
 
 
-# ------------------------------------------------------------------------------- data
 def hr_batch(setup: Setup, side: int) -> Batch:
     """Return faces, uint8 (B, 3, side, side), and kernels on the device, as `AlphaRealESRNetModel` is fed."""
-    faces = np.stack([face[:side, :side].transpose(2, 0, 1) for face in setup.images(setup.batch)])
+    images = map(read_image, islice(cycle(setup.files), setup.batch))
+    faces = np.stack([image[:side, :side].transpose(2, 0, 1) for image in images])
     streams = RandomStreams(0)
     kernels = [sample_kernels(KernelRanges(), streams.python, streams.numpy) for _ in range(setup.batch)]
     names = ('gt', 'kernel1', 'kernel2', 'sinc_kernel')

@@ -1,30 +1,26 @@
-"""How `benchmark.py` measures: stock and ours in turns, and the peak memory of each in a process of its own."""
+"""How the benchmark measures: stock and ours in turns, and the peak memory of each in a process of its own."""
 
 import gc
 import multiprocessing
 import resource
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import torch
 
+from benchmark.models import Setup, stock_runs
+
 Run = Callable[[int], object]  # does the work once; the number, which both sides get alike, seeds what is random in it
-Side = Callable[[], Run]  # prepares one side of a comparison
-Environment = Callable[[], AbstractContextManager]
+Side = Callable[[Setup], Run]  # prepares one side of a comparison
+Pairs = tuple[list[float], list[float]]  # what was measured of stock and of ours, pair by pair
 
 WARM_UP = 2  # runs of each side before the first that counts
-
-
-class NotAvailable(Exception):  # noqa: N818  (no error: the row stays without numbers)
-    """A side needs what is missing here."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,7 @@ class Case:
         images: How many images a run trains on, where images per second are of interest.
         threads: Threads of both sides; None: as many as PyTorch chooses.
         memory: Measure peak memory, not time.
+        possible: Whether this machine can do it; else the row stands without numbers.
     """
 
     name: str
@@ -50,80 +47,23 @@ class Case:
     images: int | None = None
     threads: int | None = None
     memory: bool = False
+    possible: bool = True
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median, least and greatest of some measurements."""
-
-    median: float
-    min: float
-    max: float
-
-    @classmethod
-    def of(cls, values: list[float]) -> 'Spread':
-        """Summarise at least one value."""
-        return cls(statistics.median(values), min(values), max(values))
-
-
-@dataclass(frozen=True)
-class Result:
-    """Both sides of a row and stock / ours of the pairs, in ms or MiB; the median of ratios, not a ratio of medians.
-
-    Example:
-        >>> Result.of([10, 20, 90], [10, 5, 30]).ratio  # of 1, 4 and 3
-        Spread(median=3.0, min=1.0, max=4.0)
-    """
-
-    stock: Spread
-    ours: Spread
-    ratio: Spread
-
-    @classmethod
-    def of(cls, stock: list[float], ours: list[float]) -> 'Result':
-        """Summarise paired measurements."""
-        return cls(Spread.of(stock), Spread.of(ours), Spread.of([a / b for a, b in zip(stock, ours, strict=True)]))
-
-
-def as_row(case: Case, device: str, result: Result | None) -> dict[str, Any]:
-    """Return a row of the JSON file; what was not measured is None."""
-    row = {'name': case.name, 'device': device, 'precision': case.precision}
-    time_, memory = (None, result) if case.memory else (result, None)
-    for unit, part, ratio in (('ms', time_, 'speedup'), ('mib', memory, 'memory_ratio')):
-        for name, key in (('stock', f'stock_{unit}'), ('ours', f'ours_{unit}'), ('ratio', ratio)):
-            spread = getattr(part, name) if part else None
-            for suffix, field in (('', 'median'), ('_min', 'min'), ('_max', 'max')):
-                row[key + suffix] = getattr(spread, field) if spread else None
-    for side in ('stock', 'ours'):
-        ms = row[f'{side}_ms']
-        row[f'{side}_images_per_s'] = 1000 * case.images / ms if ms and case.images else None
-    return row
-
-
-def measure(case: Case, device: torch.device, repeat: int, environment: Environment) -> Result:
-    """Measure a row.
-
-    Args:
-        case: The row.
-        device: Where both sides work.
-        repeat: Pairs of repetitions; memory, which does not vary, is measured once.
-        environment: What stock needs to run, entered around both sides.
-
-    Raises:
-        NotAvailable: One of the sides cannot be prepared here.
-    """
+def measure(case: Case, setup: Setup, repeat: int) -> Pairs:
+    """Measure a row: `repeat` pairs in ms, or one in MiB, for memory does not vary."""
     if case.memory:
-        return Result.of([peak_memory(case.stock, device, environment)], [peak_memory(case.ours, device, environment)])
-    with environment(), _threads(case.threads):
-        return Result.of(*time_pairs(case.stock(), case.ours(), case.runs, repeat, device))
+        return [peak_memory(case.stock, setup)], [peak_memory(case.ours, setup)]
+    with stock_runs(setup), _threads(case.threads):
+        return time_pairs(case.stock(setup), case.ours(setup), case.runs, repeat, setup.device)
 
 
-def time_pairs(stock: Run, ours: Run, runs: int, repeat: int, device: torch.device) -> tuple[list[float], list[float]]:
+def time_pairs(stock: Run, ours: Run, runs: int, repeat: int, device: torch.device) -> Pairs:
     """Time stock, ours, stock, ours, ...; return the ms a run of each took, one value per repetition."""
     for side in (stock, ours):
         for number in range(WARM_UP):
             side(number)
-    times: tuple[list[float], list[float]] = [], []
+    times: Pairs = [], []
     for repetition in range(repeat):
         for side, values in zip((stock, ours), times, strict=True):
             gc.collect()
@@ -148,35 +88,35 @@ def _time(run: Run, numbers: range, device: torch.device) -> float:
     return 1000 * (time.perf_counter() - started) / len(numbers)
 
 
-@cache
-def peak_memory(side: Side, device: torch.device, environment: Environment) -> float:
+@cache  # a side that stands in several rows is measured once
+def peak_memory(side: Side, setup: Setup) -> float:
     """Return by how many MiB preparing a side and running it takes memory at most.
 
     On CUDA what PyTorch allocates while it runs once more after `WARM_UP`; on the CPU the growth of a fresh process.
     """
-    if device.type == 'cuda':
-        with environment():
-            return _peak_on_cuda(side)
+    if setup.device.type == 'cuda':
+        return _peak_on_cuda(side, setup)
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
-        return process.submit(_peak_of_this_process, side, environment).result()
+        return process.submit(_peak_of_this_process, side, setup).result()
 
 
-def _peak_on_cuda(side: Side) -> float:
+def _peak_on_cuda(side: Side, setup: Setup) -> float:
     gc.collect()
     before = torch.cuda.memory_allocated()
-    run = side()
-    for number in range(WARM_UP):
-        run(number)
-    torch.cuda.reset_peak_memory_stats()
-    run(WARM_UP)
+    with stock_runs(setup):
+        run = side(setup)
+        for number in range(WARM_UP):
+            run(number)
+        torch.cuda.reset_peak_memory_stats()
+        run(WARM_UP)
     torch.cuda.synchronize()
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def _peak_of_this_process(side: Side, environment: Environment) -> float:
+def _peak_of_this_process(side: Side, setup: Setup) -> float:
     before = _resident()
-    with environment():
-        run = side()
+    with stock_runs(setup):
+        run = side(setup)
         for number in range(WARM_UP):
             run(number)
     return _peak_resident() - before

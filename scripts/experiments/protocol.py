@@ -1,8 +1,8 @@
 """A protocol: the cells of an experiment, each an option file with changes, and the runs of each, one per seed."""
 
-import copy
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from facesr_plugin.blocks import Block, Count, did_you_mean
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.check import check
 from facesr_plugin.options.load import load_yaml, set_option
+from facesr_plugin.options.types import TrainingOptions
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -62,35 +63,44 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """Return the run's seed."""
+        """The run's seed."""
         return self.opt['manual_seed']
 
+    @cached_property
+    def options(self) -> TrainingOptions:
+        """Its options with their defaults."""
+        return TrainingOptions.parse(self.opt)
 
-def load_protocol(path: Path, only: list[str] | None = None, seeds: list[int] | None = None) -> list[Run]:
+
+def load_protocol(path: Path) -> list[Run]:
     """Read a protocol file and return its runs: the first seed of every cell, then the second, and so on.
-
-    Args:
-        path: The YAML file.
-        only: Cells to take; None takes all.
-        seeds: Seeds to take of each cell's; None takes all.
 
     Raises:
         UserError: The file, a cell's option file or a change is not as expected.
     """
     protocol = ProtocolOptions.parse(load_yaml(path))
-    for name in only or ():
-        if name not in protocol.cells:
-            raise UserError(f'--only {name}: no such cell in {path}{did_you_mean(name, protocol.cells)}')
-    runs = []
-    for name, cell in protocol.cells.items():
-        if only and name not in only:
-            continue
-        for turn, seed in enumerate(cell.seeds or protocol.seeds):
-            if seeds is None or seed in seeds:
-                runs.append((turn, _make_run(protocol, name, cell, seed)))
-    if not runs:
-        raise UserError(f'--seeds {" ".join(map(str, seeds))}: none of them is in {path}')
+    runs = [
+        (turn, _make_run(protocol, name, cell, seed))
+        for name, cell in protocol.cells.items()
+        for turn, seed in enumerate(cell.seeds or protocol.seeds)
+    ]
     return [run for _, run in sorted(runs, key=lambda entry: entry[0])]
+
+
+def choose(runs: list[Run], cells: list[str] | None, seeds: list[int] | None) -> list[Run]:
+    """Return the runs of some cells and seeds; None takes all.
+
+    Raises:
+        UserError: There is no such cell, or none of these has one of the seeds.
+    """
+    known = dict.fromkeys(run.cell for run in runs)
+    for name in cells or ():
+        if name not in known:
+            raise UserError(f'--only {name}: no such cell in the protocol{did_you_mean(name, known)}')
+    chosen = [run for run in runs if run.cell in (cells or known) and (seeds is None or run.seed in seeds)]
+    if not chosen:
+        raise UserError(f'--seeds {" ".join(map(str, seeds))}: the cells have none of them')
+    return chosen
 
 
 def check_runs(runs: list[Run]) -> None:
@@ -106,7 +116,7 @@ def check_runs(runs: list[Run]) -> None:
         if 'val' not in (run.opt.get('datasets') or {}):
             problems.append(f'{run.cell}: datasets.val: missing, the table is of its scores')
         try:
-            check(copy.deepcopy(run.opt), is_train=True)
+            check(run.opt, is_train=True)
         except UserError as error:
             problems += [f'{run.cell}: {line}' for line in str(error).splitlines()]
     if problems:

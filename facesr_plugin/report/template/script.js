@@ -2,54 +2,66 @@
 const byId = (id) => document.getElementById(id);
 const embedded = (id) => JSON.parse(byId(id).textContent);
 
-// ---- charts, in the colours of the page
-const charts = Object.entries(embedded('figures')).filter(([, figure]) => figure);
+// ---- charts: what every line tells at the iteration nearest to the pointer
+const figures = embedded('figures'), hiddenLines = new Set();
+const nearest = (list, x) => list.reduce((best, value, i) => (Math.abs(value - x) < Math.abs(list[best] - x) ? i : best), 0);
 
-function theme() {
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const axes = Object.fromEntries(
-    ['xaxis', 'yaxis'].flatMap((axis) => [
-      [`${axis}.gridcolor`, colour('--line')],
-      [`${axis}.zerolinecolor`, colour('--line')],
-    ]),
-  );
-  return {
-    ...axes,
-    'paper_bgcolor': 'rgba(0, 0, 0, 0)',
-    'plot_bgcolor': 'rgba(0, 0, 0, 0)',
-    'font.color': colour('--ink'),
-    'font.family': 'system-ui, sans-serif',
-    'hoverlabel.bgcolor': colour('--panel'),
-    'hoverlabel.bordercolor': colour('--line'),
-    'modebar.bgcolor': 'rgba(0, 0, 0, 0)',
-    'modebar.color': colour('--muted'),
-    'modebar.activecolor': colour('--ink'),
-  };
+function element(name, text, properties = {}) {
+  return Object.assign(document.createElement(name), { textContent: text, ...properties });
 }
 
-const applyTheme = () => charts.forEach(([column]) => Plotly.relayout(`chart-${column}`, theme()));
+function readOut(line, iteration) {
+  const i = nearest(line.x, iteration), row = element('div', ''), mark = element('span', `${line.glyph} `);
+  mark.style.color = line.colour;
+  const elsewhere = line.x[i] === iteration ? '' : ` at ${line.x[i].toLocaleString('en')}`;
+  row.append(mark, `${line.name}: `, element('b', line.text[i]), elsewhere);
+  return row;
+}
 
-// A mouse zooms in a chart, a finger scrolls the page past it.
-const hasMouse = matchMedia('(pointer: fine)').matches;
-for (const [column, figure] of charts) {
-  Plotly.newPlot(`chart-${column}`, figure.data, { ...figure.layout, dragmode: hasMouse ? 'zoom' : false }, {
-    responsive: true,
-    displayModeBar: hasMouse ? 'hover' : false,
-    displaylogo: false,
-    modeBarButtons: [['zoom2d', 'pan2d', 'resetScale2d']],
+for (const chart of document.querySelectorAll('.chart')) {
+  const { lines, start, step, top, bottom } = figures[chart.id.slice('chart-'.length)];
+  const { width, height } = chart.querySelector('svg').viewBox.baseVal;
+  const pointer = chart.querySelector('.pointer'), box = chart.querySelector('.read-out');
+  const iterations = [...new Set(lines.flatMap((line) => line.x))].sort((a, b) => a - b);
+  let at = null;
+  const hide = () => {
+    pointer.hidden = box.hidden = true;
+    at = null;
+  };
+  const show = (index) => {
+    at = Math.min(Math.max(index, 0), iterations.length - 1);
+    const iteration = iterations[at], part = (start + step * iteration) / width;
+    pointer.style.cssText = `left: ${100 * part}%; top: ${(100 * top) / height}%; height: ${(100 * (bottom - top)) / height}%`;
+    box.style.left = part < 0.5 ? `calc(${100 * part}% + 10px)` : 'auto';
+    box.style.right = part < 0.5 ? 'auto' : `calc(${100 * (1 - part)}% + 10px)`;
+    const rows = lines.filter((line) => !hiddenLines.has(line.index)).map((line) => readOut(line, iteration));
+    box.replaceChildren(element('div', `iteration ${iteration.toLocaleString('en')}`), ...rows);
+    pointer.hidden = box.hidden = false;
+  };
+  const follow = (event) => {
+    const area = chart.getBoundingClientRect();
+    show(nearest(iterations, (((event.clientX - area.left) / area.width) * width - start) / step));
+  };
+  chart.addEventListener('pointerdown', follow);
+  chart.addEventListener('pointermove', follow);
+  chart.addEventListener('pointerleave', (event) => event.pointerType === 'mouse' && hide());
+  chart.addEventListener('blur', hide);
+  chart.addEventListener('keydown', (event) => {
+    const last = iterations.length - 1;
+    const to = { ArrowRight: (at ?? -1) + 1, ArrowLeft: (at ?? last + 1) - 1, Home: 0, End: last }[event.key];
+    if (event.key === 'Escape') hide();
+    if (to === undefined) return;
+    event.preventDefault();
+    show(to);
   });
 }
-applyTheme();
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', applyTheme);
 
 for (const button of document.querySelectorAll('[data-experiment]')) {
   button.addEventListener('click', () => {
-    const shown = button.getAttribute('aria-pressed') !== 'true';
+    const shown = button.getAttribute('aria-pressed') !== 'true', index = Number(button.dataset.experiment);
     button.setAttribute('aria-pressed', shown);
-    for (const [column, figure] of charts) {
-      const traces = [...figure.data.keys()].filter((i) => figure.data[i].legendgroup === button.dataset.experiment);
-      if (traces.length) Plotly.restyle(`chart-${column}`, { visible: shown }, traces);
-    }
+    hiddenLines[shown ? 'delete' : 'add'](index);
+    for (const line of document.querySelectorAll(`[data-line="${index}"]`)) line.style.display = shown ? '' : 'none';
   });
 }
 

@@ -1,23 +1,20 @@
-"""scripts/degrade.py: LR pictures that depend on nothing but their HR picture, their name and the seed."""
+"""`facesr degrade`: LR pictures that depend on nothing but their HR picture, their name and the seed."""
 
-import importlib
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from facesr_plugin.commands import degrade
 from facesr_plugin.data.images import list_images, read_image, write_image
-from facesr_plugin.degradations import DegradationRanges, KernelRanges, pipeline, smallest_side
+from facesr_plugin.degradations import DegradationRanges, KernelRanges, pipeline
+from facesr_plugin.degradations.pictures import Degradation
 from facesr_plugin.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 FACES = ROOT / 'tests' / 'data' / 'faces'
 OPTIONS = ROOT / 'options' / 'exp1_lsr.yml'
-
-degrade = importlib.import_module('facesr_plugin.commands.degrade')
 
 
 @pytest.fixture
@@ -93,8 +90,8 @@ def test_ranges_come_from_the_option_file(hr, tmp_path):
 
 def test_smallest_side_is_the_smallest(monkeypatch):
     monkeypatch.setattr(pipeline, '_draw_factor', lambda probabilities, limits, streams: limits[0])
-    degradation = degrade.Degradation(DegradationRanges(second_blur_prob=1), KernelRanges(), 1)
-    side = smallest_side(degradation.ranges, degradation.blur, degradation.scale)
+    degradation = Degradation(DegradationRanges(second_blur_prob=1), KernelRanges(), 1)
+    side = degradation.smallest_side
     image = np.full((side, side, 3), 128, np.uint8)
     assert degradation.degraded(image, 'key', 0).shape == image.shape
     with pytest.raises(RuntimeError, match=r'[Pp]adding'):
@@ -127,12 +124,14 @@ def test_output_folder_is_not_overwritten(hr, tmp_path):
 
 
 def test_sizes_are_checked_before_anything_is_written(hr, tmp_path):
-    write_image(hr / 'z.png', np.zeros((81, 96, 3), np.uint8))
-    with pytest.raises(UserError, match=rf'^{hr}/z\.png: sides divisible by 4 expected, got 96x81 px$'):
-        run(hr, tmp_path / 'lr')
+    write_image(hr / 'y.png', np.zeros((81, 96, 3), np.uint8))
     write_image(hr / 'z.png', np.zeros((96, 72, 3), np.uint8))
-    with pytest.raises(UserError, match=r'z\.png: at least 74x74 px expected for these ranges, got 72x96$'):
+    with pytest.raises(UserError) as caught:
         run(hr, tmp_path / 'lr')
+    assert str(caught.value).splitlines() == [
+        f'{hr}/y.png: sides divisible by 4 expected, got 96x81 px',
+        f'{hr}/z.png: at least 74x74 px expected for these ranges, got 72x96',
+    ]
     assert not (tmp_path / 'lr').exists()
 
 
@@ -143,7 +142,7 @@ def test_sizes_are_checked_before_anything_is_written(hr, tmp_path):
         (['-o', 'lr', '--scale', '0'], '--scale: at least 1 expected, got 0'),
         (['-o', 'lr', '--seed', '-1'], '--seed: at least 0 expected, got -1'),
         (['-o', 'lr', '--opt', 'none.yml'], 'none.yml: No such file or directory'),
-        (['-o', 'lr', '--opt', 'val.yml'], 'val.yml: an option file for training expected, it has no datasets.train'),
+        (['-o', 'lr', '--opt', 'val.yml'], 'val.yml: options of a training expected, there is no datasets.train'),
         (['-o', 'lr', '--opt', 'bad.yml'], 'bad.yml: sinc_prob: expected less than or equal to 1, got 2.0'),
     ],
 )
@@ -154,9 +153,3 @@ def test_errors(hr, tmp_path, monkeypatch, options, message):
     with pytest.raises(UserError) as caught:
         degrade.main(['-i', str(hr), *options])
     assert str(caught.value) == message
-
-
-def test_command(tmp_path):
-    command = [sys.executable, str(ROOT / 'scripts' / 'degrade.py'), '-i', 'none', '-o', 'lr']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, 'error: none: no such folder\n')

@@ -1,0 +1,19 @@
+"""All that the plugin puts into BasicSR: its classes in the registries, its reader of LMDBs."""
+
+
+def register() -> None:
+    """Register with BasicSR; it must have been imported, and this be called once."""
+    from basicsr.utils.file_client import FileClient
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
+
+    from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+    from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset
+    from facesr_plugin.data.lmdb_images import SharedLmdbBackend
+    from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
+    from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
+
+    ARCH_REGISTRY.register(FaceSRResNet)
+    DATASET_REGISTRY.register(FaceDegradationDataset)
+    LOSS_REGISTRY.register(RegularizedL1Loss)
+    MODEL_REGISTRY.register(AlphaRealESRNetModel)
+    FileClient._backends['lmdb'] = SharedLmdbBackend  # it has no other way to take one that is not its own

@@ -1,0 +1,92 @@
+"""enlarge/network.py: a network is known from its weights; others are refused in one line."""
+
+import pytest
+import torch
+from samples import make_net
+
+from facesr_plugin.enlarge.network import load_network, network_from_weights, pick_device
+from facesr_plugin.errors import UserError
+from facesr_plugin.run import checkpoint
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ({'params': None, 'iter': 1}, "net.pth: a state dict of tensors by name expected as 'params'"),
+        ({'params': {0: torch.zeros(1)}, 'iter': 1}, "net.pth: a state dict of tensors by name expected as 'params'"),
+        ({0: torch.zeros(1)}, 'net.pth: a state dict of tensors by name expected'),
+    ],
+)
+def test_foreign_checkpoints(tmp_path, content, message):
+    torch.save(content, tmp_path / 'net.pth')
+    with pytest.raises(UserError) as error:
+        load_network(tmp_path / 'net.pth')
+    assert str(error.value) == f'{tmp_path}/{message}'
+
+
+def test_checkpoint_with_a_psnr_of_another_form(tmp_path):
+    weights = make_net().state_dict()
+    torch.save({'params': weights, 'params_ema': weights, 'psnr': 26.1}, tmp_path / 'net.pth')
+    assert checkpoint.load_weights(tmp_path / 'net.pth')[1] == 'params_ema'
+
+
+@pytest.mark.parametrize('options', [{'num_block': 3}, {'num_feat': 12}, {'upscale': 2}, {'upscale': 3}])
+def test_network_is_known_from_its_weights(options):
+    net = make_net(**options)
+    other = network_from_weights(net.state_dict())
+    image = torch.rand(1, 3, 5, 6)
+    with torch.no_grad():
+        assert torch.equal(other(image), net(image))
+    assert not other.training
+
+
+def test_key(tmp_path):
+    raw, ema = make_net(1).state_dict(), make_net(2).state_dict()
+    path = tmp_path / 'net.pth'
+    for psnr, better in (({'params': 26.0, 'params_ema': 25.0}, raw), ({'params': 25.0, 'params_ema': 26.0}, ema)):
+        checkpoint.save(path, {'params': raw, 'params_ema': ema, 'psnr': psnr})
+        assert torch.equal(load_network(path).state_dict()['conv_last.weight'], better['conv_last.weight'])
+    assert torch.equal(load_network(path, 'params').state_dict()['conv_last.weight'], raw['conv_last.weight'])
+
+
+def change(name: str, value: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    weights = make_net().state_dict() | ({name: value} if value is not None else {})
+    return {key: tensor for key, tensor in weights.items() if tensor is not None and (value is not None or key != name)}
+
+
+@pytest.mark.parametrize(
+    ('weights', 'message'),
+    [
+        (
+            {'layer.weight': torch.zeros(1)},
+            'n.pth: weights of a FaceSRResNet (SRResNet without batch norm) expected, no conv_first.weight',
+        ),
+        (
+            change('conv_first.weight', torch.zeros(8, 1, 3, 3)),
+            'n.pth: a network for RGB expected, got one for 1 channels',
+        ),
+        (
+            change('conv_hr.bias', None),
+            'n.pth: weights that fit network_g (FaceSRResNet) expected: lacks conv_hr.bias',
+        ),
+        (
+            change('conv_last.bias', torch.full((3,), torch.nan)),
+            'n.pth: finite weights expected, conv_last.bias holds NaN or infinity:'
+            ' the training that made them diverged',
+        ),
+    ],
+)
+def test_other_weights(weights, message):
+    with pytest.raises(UserError) as caught:
+        network_from_weights(weights, 'n.pth')
+    assert str(caught.value) == message
+
+
+def test_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: False)
+    assert pick_device('auto') == pick_device('cpu') == torch.device('cpu')
+    with pytest.raises(UserError, match=r'^device: cuda is not available here, cpu is$'):
+        pick_device('cuda')
+    with pytest.raises(UserError, match=r'^device: one of auto, cpu, cuda, mps expected, got tpu$'):
+        pick_device('tpu')

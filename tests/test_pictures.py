@@ -1,0 +1,60 @@
+"""enlarge/pictures.py: picture files are turned as they are meant, or refused in one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from facesr_plugin.data.images import read_image, read_shape
+from facesr_plugin.enlarge.pictures import read_picture, write_picture
+from facesr_plugin.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize('kind', ['png', 'jpg', 'webp', 'tif'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_orientation(kind, orientation):
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:8, :16], image[:8, 16:], image[8:, :16] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(f'a.{kind}', **({'tiffinfo': exif} if kind == 'tif' else {'exif': exif}))
+    with Image.open(f'a.{kind}') as picture:
+        expected = np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
+    path = Path(f'a.{kind}')
+    assert read_shape(path) == expected.shape[:2] == ((16, 32) if orientation < 5 else (32, 16))
+    for result in (read_picture(path), read_image(path)):
+        assert result.shape == expected.shape
+        assert np.abs(result.astype(int) - expected)[2:6, 2:6].max() < 30
+
+
+def test_damaged_metadata_is_passed_over():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (8, 4)).save('a.webp', exif=exif)
+    data = Path('a.webp').read_bytes()
+    assert b'MM\0*' in data
+    Path('a.webp').write_bytes(data.replace(b'MM\0*', b'M!\0*'))
+    assert read_picture(Path('a.webp')).shape == (4, 8, 3)
+
+
+@pytest.mark.parametrize('kind', ['png', 'jpg', 'webp'])
+def test_metadata_cut_short_is_passed_over(kind, recwarn):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = exif.tobytes()
+    for length in range(6, len(whole)):
+        Image.new('RGB', (8, 4)).save(f'a.{kind}', exif=whole[:length])
+        assert read_picture(Path(f'a.{kind}')).shape[2] == 3
+    assert not recwarn.list
+
+
+def test_too_large_for_the_format():
+    with pytest.raises(UserError, match=r'^a\.webp: another file type expected, webp cannot hold 20000x1 px$'):
+        write_picture(Path('a.webp'), np.zeros((1, 20000, 3), np.uint8), 95)
+    assert not Path('a.webp').exists()
