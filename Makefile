@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do command -v $$p >/de
 export PYTHONUNBUFFERED = 1
 BIN := .venv/bin
 READY := .venv/.ready
+JUDGE := .venv/.judge
 PYTEST := -q -n auto --dist loadfile
 
 
@@ -36,8 +37,13 @@ env: $(READY)
 test: lint
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m 'not gpu and not slow' $(PYTEST)
 
-test-all: lint browser
+test-all: lint browser $(JUDGE)
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m 'not gpu' $(PYTEST)
+
+# What `facesr judge` tells faces apart with: 110 MB, so not part of the environment.
+$(JUDGE): $(READY)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[judge]'
+	touch $@
 
 # The report is tested in a browser: one that is there, else Debian's.
 AS_ROOT = $$([ "$$(id -u)" = 0 ] || echo sudo -n)
