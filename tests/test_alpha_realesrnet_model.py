@@ -68,6 +68,14 @@ def test_accumulated_batches_have_the_gradient_of_the_whole(build, forward):
         torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
 
 
+def test_clipped_gradient_is_shorter_and_points_the_same_way(build):
+    whole, clipped = (gradients(build({'train.grad_clip': limit})) for limit in (None, 1e-5))
+    norm = torch.cat([gradient.flatten() for gradient in whole]).norm()
+    assert norm > 1e-4
+    for one, two in zip(whole, clipped, strict=True):
+        torch.testing.assert_close(two, one * (1e-5 / norm), rtol=1e-4, atol=1e-12)
+
+
 def test_loss_weight_scales_the_gradient(build):
     one, three = (gradients(build({'train.pixel_opt.loss_weight': weight})) for weight in (1.0, 3.0))
     for small, large in zip(one, three, strict=True):

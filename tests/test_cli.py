@@ -8,7 +8,7 @@ import pytest
 
 from facesr_plugin import __version__, cli
 
-NAMES = ['train', 'test', 'upscale', 'lmdb', 'degrade', 'curves', 'compare', 'report', 'export']
+NAMES = ['train', 'test', 'upscale', 'lmdb', 'degrade', 'curves', 'compare', 'judge', 'report', 'export']
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.pool = PairPool(opt['queue_size'], self.streams.torch) if opt.get('queue_size', 180) else None
         self.record = Record(Path(opt['path']['experiments_root']))
         self.scaler = self.execution.scaler()
-        self.guard = FiniteGuard(self.device)
+        self.guard = FiniteGuard(self.device, opt['train'].get('grad_clip'))
         self.val_sets = [block['name'] for phase, block in opt['datasets'].items() if phase.startswith('val')]
         super().init_training_settings()
         alpha_opt = opt['train'].get('alpha_opt')
@@ -261,6 +261,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if decides:
             self._add_row(scores, self.baselines[name], tb_logger)
             self._keep_best(scores)
+        elif self.is_train and self.opt['rank'] == 0:
+            self.record.keep_further(name, current_iter, scores, self.baselines[name])
         report(name, current_iter, scores, self.baselines[name], self.record.best if decides else {}, tb_logger)
 
     @torch.no_grad()
