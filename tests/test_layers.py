@@ -41,7 +41,7 @@ def floor(name: str) -> int:
 
 
 def imports(name: str) -> Iterator[tuple[str, int]]:
-    """Yield the package's own modules that a file imports, and the line; of `from X import Y` that is Y if it is one."""
+    """Yield the modules of the package that a file imports, each with its line; in `from X import Y` it may be Y."""
     for node in ast.walk(ast.parse(SOURCES[name].read_text(encoding='utf-8'))):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
