@@ -244,8 +244,8 @@ def test_a_test_needs_val(measuring):
         ),
         (
             'train.scheduler',
-            {**STEPS, 'milestones': [2, 4]},
-            'train.scheduler.milestones: iterations before total_iter = 4 expected, got [4]',
+            {**STEPS, 'milestones': [2, 4, 5]},
+            'train.scheduler.milestones: iterations up to total_iter = 4 expected, got [5]',
         ),
         (
             'datasets.train.blur_sigma',
