@@ -47,7 +47,7 @@ def _build_model(stock: Callable[[dict[str, Any]], Any], opt: dict[str, Any]) ->
             if left_out := ', '.join(metrics.keys() - of_set):
                 name = loader.dataset.opt['name']
                 get_root_logger().warning(f'{name}: no HR images (dataroot_gt), so not computed: {left_out}')
-        opt['val']['metrics'] = of_set or None
+        model.opt['val']['metrics'] = of_set or None
         model.__dict__.pop('metric_results', None)  # BasicSR's, with the metrics of the set before
         validation(loader, *args, **kwargs)
 
