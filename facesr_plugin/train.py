@@ -29,7 +29,7 @@ from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_out_of_memory, run_command
-from facesr_plugin.options.compare import described, differences
+from facesr_plugin.options.compare import check_data, data_of, described, differences
 from facesr_plugin.options.load import parse_options
 from facesr_plugin.run import lock, state
 from facesr_plugin.run.processes import is_distributed, sum_over_processes
@@ -62,6 +62,10 @@ class TrainingRun:
     def __init__(self) -> None:
         self.opt: dict[str, Any] = {}
         self.checked_opt: dict[str, Any] = {}
+        self.may_differ = False  # the training images from those of the state that it goes on from
+        self.notice: str | None = None  # that they do
+        self.found: dict[str, Any] | None = None  # that state
+        self.data: dict[str, Any] = {}  # their fingerprint
         self.lock: TextIO | None = None
         self.model: Any = None
         self.tb_logger: Any = None
@@ -87,6 +91,7 @@ class TrainingRun:
     def parse_options(self, root_path: str, is_train: bool) -> tuple[dict[str, Any], Namespace]:
         """Read and check the option file, lock the run; a batch of the loader holds all images of an iteration."""
         self.opt, args = parse_options(root_path, is_train)
+        self.may_differ = args.allow_other_data
         if self.opt['rank'] == 0:
             self.lock = lock.take(Path(self.opt['path']['experiments_root']))
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train']['accumulate']
@@ -99,6 +104,9 @@ class TrainingRun:
         found = state.find(opt)
         if found and (problems := differences(self.checked_opt, found)):
             raise UserError('\n'.join(problems))
+        if found:
+            self.notice = check_data(opt['datasets']['train'], found, self.may_differ)
+        self.found = found
         self.start_iter = found['iter'] if found else 0
         if self.checked_opt['manual_seed'] is None:
             saved = found and (found.get('facesr', {}).get('options') or {}).get('manual_seed')
@@ -120,6 +128,9 @@ class TrainingRun:
         batch = self.opt['datasets']['train']['batch_size_per_gpu']
         options = {'seed': self.opt['manual_seed'], 'batch_size': batch, 'start_iter': self.start_iter}
         self.sampler = EpochSampler(dataset, num_replicas, rank, ratio, **options)
+        self.data = data_of(dataset)
+        if self.found:  # the loop asks the state; with another number of images it is another epoch
+            self.found['epoch'] = self.start_iter // self.sampler.iter_per_epoch
         return self.sampler
 
     def build_model(self, opt: dict[str, Any]) -> Any:
@@ -127,6 +138,9 @@ class TrainingRun:
         state.check_shared(Path(opt['path']['training_states']), opt['rank'], self.start_iter)
         self.model = build_model(opt)
         self.model.tb_logger, self.model.checked_opt = self.tb_logger, self.checked_opt
+        self.model.data = self.data
+        if self.notice:
+            get_root_logger().warning(self.notice)
         self.model.iter_per_epoch = self.sampler.iter_per_epoch
         return self.model
 
@@ -172,6 +186,12 @@ class TrainingRun:
             self.save()
             raise Stopped(number)
 
+    @property
+    def iteration(self) -> int:
+        """The last iteration that was done, or that the run goes on from; models of other classes do not tell."""
+        total = self.opt['train']['total_iter']
+        return max(self.start_iter, getattr(self.model, 'current_iter', total))
+
     def save(self) -> None:
         """Save weights and state of the last finished iteration, unless they are."""
         iteration = self.model.current_iter if self.model else 0
@@ -201,6 +221,8 @@ def main() -> int | None:
         if is_out_of_memory(error):
             raise RunError(f'out of memory; {OUT_OF_MEMORY}') from error
         raise
+    if (done := run.iteration) < (total := run.opt['train']['total_iter']):
+        raise RunError(f'train.total_iter: ended at iteration {done:,} of {total:,}, with no batch left')
     return None
 
 

@@ -164,3 +164,22 @@ def test_guard_counts_in_a_row():
     with pytest.raises(RunError, match='in 10 steps in a row'):
         guard.check(20)
     assert guard.skipped == 2 * LIMIT - 1
+
+
+def test_fp16_scaler_is_fed():
+    """It grows while gradients are finite, shrinks at one that is not, and that step is left out."""
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    scaler = torch.amp.GradScaler('cpu', init_scale=8.0, growth_interval=2)
+    guard = FiniteGuard(torch.device('cpu'))
+    weights, scales, skipped = [], [], []
+    for gradient in (1.0, 1.0, float('inf'), float('nan'), 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(weight * gradient).backward()
+        guard.step(optimizer, scaler)
+        weights.append(weight.item())
+        scales.append(scaler.get_scale())
+        skipped.append(guard.skipped.item())
+    assert weights == [0.5, 0.0, 0.0, 0.0, -0.5, -1.0]
+    assert scales == [8, 16, 8, 4, 4, 8]
+    assert skipped == [0, 0, 1, 2, 2, 2]

@@ -223,8 +223,8 @@ def test_wrong_value(opt, path, value: Any, message):
         ),
         (
             'train.scheduler',
-            {**STEPS, 'milestones': [2, 4]},
-            'train.scheduler.milestones: iterations before total_iter = 4 expected, got [4]',
+            {**STEPS, 'milestones': [2, 4, 5]},
+            'train.scheduler.milestones: iterations up to total_iter = 4 expected, got [5]',
         ),
         ('val', {'save_img': True}, 'val.val_freq: missing, it goes with datasets.val'),
         ('val', None, 'val.val_freq: missing, it goes with datasets.val'),

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch.utils.data import Dataset
 
 from facesr_plugin.blocks import Block, Count, PositiveCount, RuleError
+from facesr_plugin.data.fingerprint import fingerprint
 from facesr_plugin.data.image_source import open_images
 from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
 from facesr_plugin.errors import UserError
@@ -95,6 +96,10 @@ class FaceDegradationDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.images.keys)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells its images from others (`data/fingerprint.py`), for the training state."""
+        return fingerprint(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         entropy = getattr(index, 'seed', None)

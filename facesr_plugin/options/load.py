@@ -19,8 +19,9 @@ from basicsr.utils.dist_util import get_dist_info
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.check import check, check_state
+from facesr_plugin.options.compare import ALLOW, check_data
 from facesr_plugin.options.types import RunOptions
-from facesr_plugin.run import state
+from facesr_plugin.run import checkpoint, state
 from facesr_plugin.run.processes import join, same_everywhere
 
 
@@ -142,6 +143,10 @@ def build_parser(is_train: bool) -> argparse.ArgumentParser:
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none', help='pytorch: under torchrun')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state of this run')
+    if is_train:
+        parser.add_argument(
+            ALLOW, action='store_true', help='go on though the training images are not those of the training state'
+        )
     parser.add_argument('--debug', action='store_true', help='a short cycle of log, save and validation, named debug_*')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers; not used')
     parser.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:SUBKEY=VALUE', help='set options')
@@ -172,9 +177,15 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     _check_writable(root)
     if args.check:
         if is_train and args.auto_resume:
-            _, newest = state.newest(root / 'training_states', root / 'models')
-            if newest:
-                check_state(run, newest)
+            _, found = state.newest(root / 'training_states', root / 'models')
+            if found:
+                check_state(run, found)
+        elif is_train:
+            found = run.path.resume_state and checkpoint.load(Path(run.path.resume_state).expanduser())
+        if is_train and found:
+            train_set = run.datasets.train.model_dump(exclude_none=True)
+            if line := check_data(train_set, found, args.allow_other_data):
+                print(line)
         print(f'{args.opt}: the file and all it names are fine')
         sys.exit(0)
 
