@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 if not __package__:  # run as a script: import the package of this checkout, not its parts by their bare names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -62,7 +62,7 @@ class TrainingRun:
     def __init__(self) -> None:
         self.opt: dict[str, Any] = {}
         self.checked_opt: dict[str, Any] = {}
-        self.lock: TextIO | None = None
+        self.lock: object | None = None
         self.model: Any = None
         self.tb_logger: Any = None
         self.sampler: EpochSampler | None = None
