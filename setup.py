@@ -27,7 +27,7 @@ def check_basicsr() -> None:
     words = parent.read_bytes().split(b'\0')
     is_repaired = BASICSR_BUILD in os.environ.get('PYTHONPATH', '')
     if b'install' in words and b'--no-deps' not in words and not is_repaired:
-        sys.exit(f'BasicSR 1.4.2 does not build by itself on Python 3.13 and later (docs/tools.md); first: {BUILD_STEP}')
+        sys.exit(f'BasicSR 1.4.2 needs a repair to build on Python 3.13 and later (docs/tools.md); first: {BUILD_STEP}')
 
 
 check_basicsr()

@@ -39,7 +39,7 @@ def repair() -> None:
 def _give_loose_version() -> None:
     """Give `distutils.version.LooseVersion` back: Python 3.12 removed distutils, BasicSR 1.4.2 compares versions by it.
 
-    setuptools gives distutils back too, by a `.pth` file, which not every environment processes. XPixelGroup/BasicSR#749.
+    setuptools gives distutils back too, by a `.pth` file, which not every environment processes.
     """
     if 'distutils' in sys.modules or importlib.util.find_spec('distutils') is not None:
         return

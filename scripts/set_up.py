@@ -91,9 +91,7 @@ def run(command, log, **variables):
     start = log.stat().st_size if log.exists() else 0
     with log.open('a', encoding='utf-8') as file:
         print('$', *command, file=file, flush=True)
-        done = subprocess.run(
-            command, stdout=file, stderr=file, cwd=ROOT, env={**os.environ, **variables}, check=False
-        )
+        done = subprocess.run(command, stdout=file, stderr=file, cwd=ROOT, env={**os.environ, **variables}, check=False)
     if done.returncode:
         said = log.read_bytes()[start:].decode('utf-8', 'replace').partition('\n')[2]
         raise SetUpError(f'{cause(said)}; all of it is in {log}; the same command goes on from here')

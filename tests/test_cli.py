@@ -48,6 +48,18 @@ def test_command_is_called_by_its_name(say, name):
     assert (status, text.startswith(f'usage: facesr {name} [-h] ')) == (0, True)
 
 
+@pytest.mark.parametrize('name', NAMES[2:])
+def test_every_command_tells_its_version_and_its_defaults(say, name):
+    assert say(name, '--version') == (0, f'facesr {__version__}\n')
+    text = say(name, '--help')[1]
+    assert 'default:' in text
+    assert not re.search(r'default:\s+(None|False|\[\])', text)
+
+
+def test_a_default_of_nought_is_told(say):
+    assert 'of all draws (default: 0)' in ' '.join(say('degrade', '--help')[1].split())
+
+
 def run(*words: str, cwd) -> subprocess.CompletedProcess:
     command = [sys.executable, '-m', 'facesr_plugin.cli', *words]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
@@ -58,7 +70,8 @@ def test_the_loops_of_basicsr_read_their_own_options(name, tmp_path):
     done = run(name, '-opt', 'none.yml', cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr.startswith('error: none.yml: no such file, and none of those that come with the plugin: ')
-    assert run(name, '--help', cwd=tmp_path).stdout.startswith(f'usage: facesr {name} [-h] -opt OPT ')
+    assert run(name, '--version', cwd=tmp_path).stdout == f'facesr {__version__}\n'
+    assert run(name, '--help', cwd=tmp_path).stdout.startswith(f'usage: facesr {name} [-h] [--version] -opt OPT ')
 
 
 def test_errors_are_a_line_and_status_2(tmp_path):

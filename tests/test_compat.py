@@ -55,7 +55,8 @@ def test_distutils_that_is_there_stays(monkeypatch):
 def test_torchvision_without_its_compiled_part(tmp_path):
     code = (
         'import torchvision; from torchvision.transforms.functional import rgb_to_grayscale\n'
-        'print(rgb_to_grayscale(torch.ones(1, 3, 2, 2)).shape[1], torchvision.__loader__ is torchvision.__spec__.loader)'
+        'is_stock = torchvision.__loader__ is torchvision.__spec__.loader\n'
+        'print(rgb_to_grayscale(torch.ones(1, 3, 2, 2)).shape[1], is_stock)'
     )
     done = run(NO_COMPILED_PART + 'import facesr_plugin\n' + code, tmp_path)
     assert (done.returncode, done.stdout) == (0, '1 True\n'), done.stderr

@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.data.images import EXTENSIONS
 from facesr_plugin.enlarge.files import plan, upscale_files
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, DEVICES, load_network, pick_device
@@ -20,10 +21,7 @@ from facesr_plugin.errors import UserError, run_command
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Upscale pictures with a trained network. Exit status 1: some could not be read and were skipped.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Upscale pictures with a trained network. Exit status 1: some could not be read and were skipped.')
     parser.add_argument('-i', '--input', type=Path, nargs='+', required=True, help='pictures, or folders of them')
     parser.add_argument('-o', '--output', type=Path, default='upscaled', help='folder for the results')
     parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
