@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from facesr_plugin import __version__, cli
+from facesr_plugin.errors import UserError
 
 NAMES = ['train', 'test', 'upscale', 'lmdb', 'degrade', 'curves', 'compare', 'report', 'export']
 
@@ -77,6 +78,19 @@ def test_the_loops_of_basicsr_read_their_own_options(name, tmp_path):
 def test_errors_are_a_line_and_status_2(tmp_path):
     done = run('lmdb', '--hr', 'none', 'x.lmdb', cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, 'error: none: no such folder\n')
+
+
+@pytest.mark.parametrize('package', cli.EXTRAS)
+def test_a_package_of_an_extra_is_told(package, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['facesr'])
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in [name for name in sys.modules if name.startswith('facesr_plugin.report.')]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, 'facesr_plugin.commands.report', raising=False)
+    with pytest.raises(UserError) as told:
+        cli.main(['report', 'experiments/none'])
+    expected = f"facesr report: needs a package: pip install -e '.[{cli.EXTRAS[package]}]' ({package})"
+    assert str(told.value) == expected
 
 
 def test_help_imports_no_command():
