@@ -18,7 +18,6 @@ from basicsr import test as pipeline
 
 from facesr_plugin.errors import run_command
 from facesr_plugin.options.load import parse_options
-from facesr_plugin.run.processes import leave
 
 
 def main() -> None:
@@ -32,10 +31,7 @@ def main() -> None:
         return opt, args
 
     pipeline.parse_options = parse
-    try:
-        pipeline.test_pipeline(str(Path.cwd()))
-    finally:
-        leave()
+    pipeline.test_pipeline(str(Path.cwd()))
 
 
 def command() -> None:

@@ -32,7 +32,7 @@ from facesr_plugin.errors import RunError, UserError, is_out_of_memory, run_comm
 from facesr_plugin.options.compare import described, differences
 from facesr_plugin.options.load import parse_options
 from facesr_plugin.run import lock, state
-from facesr_plugin.run.processes import is_distributed, leave, sum_over_processes
+from facesr_plugin.run.processes import is_distributed, sum_over_processes
 
 CHECK_SIGNALS_EVERY = 10  # iterations, in a distributed run, whose processes must agree to stop
 OUT_OF_MEMORY = (
@@ -201,8 +201,6 @@ def main() -> int | None:
         if is_out_of_memory(error):
             raise RunError(f'out of memory; {OUT_OF_MEMORY}') from error
         raise
-    finally:
-        leave()
     return None
 
 
