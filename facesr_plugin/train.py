@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 if not __package__:  # run as a script: import the package of this checkout, not its parts by their bare names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -66,7 +66,7 @@ class TrainingRun:
         self.notice: str | None = None  # that they do
         self.found: dict[str, Any] | None = None  # that state
         self.data: dict[str, Any] = {}  # their fingerprint
-        self.lock: TextIO | None = None
+        self.lock: object | None = None
         self.model: Any = None
         self.tb_logger: Any = None
         self.sampler: EpochSampler | None = None
