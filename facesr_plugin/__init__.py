@@ -26,10 +26,10 @@ from typing import Any
 
 from facesr_plugin import compat
 from facesr_plugin.registry import register
+from facesr_plugin.version import __version__
 
 compat.around_basicsr(after=register)
 
-__version__ = '0.1.0'
 _HOMES = {
     'AlphaRealESRNetModel': 'models.alpha_realesrnet_model',
     'FaceDegradationDataset': 'data.face_degradation_dataset',
@@ -37,7 +37,7 @@ _HOMES = {
     'RegularizedL1Loss': 'losses.regularized_l1_loss',
     'upscale': 'enlarge.api',
 }
-__all__ = list(_HOMES)
+__all__ = ['__version__', *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

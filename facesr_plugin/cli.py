@@ -8,8 +8,8 @@ import argparse
 import sys
 from importlib import import_module
 
-from facesr_plugin import __version__
 from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.version import __version__
 
 COMMANDS = {  # name: the module whose `main` it is, and its line in the help
     'train': ('facesr_plugin.train', 'train a network as an option file says, with the loop of BasicSR'),

@@ -2,7 +2,7 @@
 
 import argparse
 
-from facesr_plugin import __version__
+from facesr_plugin.version import __version__
 
 
 class Parser(argparse.ArgumentParser):
