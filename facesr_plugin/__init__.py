@@ -15,7 +15,7 @@ It does so as soon as BasicSR is imported, before or after (`registry.py`); alon
 - `report/`: what looks at results: curves, comparisons, the page.
 - `commands/`, `cli.py`: the command `facesr`; `train.py` and `test.py` are two of its subcommands.
 - `spandrel.py`: importing it lets programs built on spandrel load these networks.
-- `errors.py`, `files.py`, `blocks.py`, `compat.py`: what all stand on.
+- `errors.py`, `files.py`, `blocks.py`, `compat.py`, `command_line.py`: what all stand on.
 
 Nothing imports what stands above it: from the ground up that is `errors`, `files`, `blocks`; archs, losses,
 degradations, data; run; models; options; enlarge; report; commands; the entry points.

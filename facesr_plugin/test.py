@@ -22,17 +22,13 @@ from basicsr.utils import get_root_logger
 from facesr_plugin.errors import run_command
 from facesr_plugin.models.validation import needs_hr
 from facesr_plugin.options.load import parse_options
-from facesr_plugin.run.processes import leave
 
 
 def main() -> None:
     """Test as the command line says."""
     pipeline.parse_options = parse_options
     pipeline.build_model = partial(_build_model, pipeline.build_model)
-    try:
-        pipeline.test_pipeline(str(Path.cwd()))
-    finally:
-        leave()
+    pipeline.test_pipeline(str(Path.cwd()))
 
 
 def _build_model(stock: Callable[[dict[str, Any]], Any], opt: dict[str, Any]) -> Any:

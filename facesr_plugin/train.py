@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 if not __package__:  # run as a script: import the package of this checkout, not its parts by their bare names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -33,7 +33,7 @@ from facesr_plugin.errors import RunError, UserError, is_out_of_memory, run_comm
 from facesr_plugin.options.compare import check_data, data_of, described, differences
 from facesr_plugin.options.load import parse_options
 from facesr_plugin.run import lock, state
-from facesr_plugin.run.processes import is_distributed, leave, sum_over_processes
+from facesr_plugin.run.processes import is_distributed, sum_over_processes
 
 CHECK_SIGNALS_EVERY = 10  # iterations, in a distributed run, whose processes must agree to stop
 OUT_OF_MEMORY = (
@@ -67,7 +67,7 @@ class TrainingRun:
         self.notice: str | None = None  # that they do
         self.found: dict[str, Any] | None = None  # that state
         self.data: dict[str, Any] = {}  # their fingerprint
-        self.lock: TextIO | None = None
+        self.lock: object | None = None
         self.model: Any = None
         self.tb_logger: Any = None
         self.sampler: EpochSampler | None = None
@@ -229,8 +229,6 @@ def main() -> int | None:
         if is_out_of_memory(error):
             raise RunError(f'out of memory; {OUT_OF_MEMORY}') from error
         raise
-    finally:
-        leave()
     if (done := run.iteration) < (total := run.opt['train']['total_iter']):
         raise RunError(f'train.total_iter: ended at iteration {done:,} of {total:,}, with no batch left')
     return None

@@ -17,6 +17,7 @@ import yaml
 from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.check import check, check_state
 from facesr_plugin.options.compare import ALLOW, check_data
@@ -131,10 +132,7 @@ def override(opt: dict[str, Any], entry: str) -> None:
 
 def build_parser(is_train: bool) -> argparse.ArgumentParser:
     """Return the command line of `train.py` or `test.py`: BasicSR's flags."""
-    parser = argparse.ArgumentParser(
-        description=f'{"Train" if is_train else "Test"} with the loop of BasicSR.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser(f'{"Train" if is_train else "Test"} with the loop of BasicSR.')
     parser.add_argument('-opt', required=True, help='option file, YAML, or the name of one that comes with the plugin')
     parser.add_argument(
         '--check',

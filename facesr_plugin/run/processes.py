@@ -1,5 +1,6 @@
 """The processes of a distributed run; everything here does nothing in an ordinary one."""
 
+import atexit
 import os
 
 import torch
@@ -13,6 +14,8 @@ SET_BY_TORCHRUN = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PO
 def join(uses_cuda: bool) -> None:
     """Join the processes that torchrun started: NCCL between CUDA devices, one for each process; Gloo between CPUs.
 
+    This one leaves them when it ends, after it has said why: they fail as soon as it does.
+
     Raises:
         UserError: torchrun did not start this process, or started more on this machine than it has CUDA devices.
     """
@@ -24,12 +27,7 @@ def join(uses_cuda: bool) -> None:
             raise UserError(f'torchrun --nproc_per_node: at most {devices} expected, the CUDA devices of this machine')
         torch.cuda.set_device(local_rank)
     distributed.init_process_group('nccl' if uses_cuda else 'gloo')
-
-
-def leave() -> None:
-    """Leave the other processes."""
-    if is_distributed():
-        distributed.destroy_process_group()
+    atexit.register(distributed.destroy_process_group)
 
 
 def is_distributed() -> bool:
