@@ -27,6 +27,7 @@ from basicsr.models import build_model
 from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 
 from facesr_plugin.data.epoch_sampler import EpochSampler
+from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_out_of_memory, run_command
 from facesr_plugin.options.compare import check_data, data_of, described, differences
@@ -127,6 +128,13 @@ class TrainingRun:
         """Sample in an order that depends on the seed, from where a resumed run goes on."""
         batch = self.opt['datasets']['train']['batch_size_per_gpu']
         options = {'seed': self.opt['manual_seed'], 'batch_size': batch, 'start_iter': self.start_iter}
+        shares = dataset.shares() if isinstance(dataset, FaceDegradationDataset) else []
+        if len(shares) > 1:
+            for part in shares:
+                line = f'Training images of {part.name}: {part.images:,}, {part.share:.1%} of the samples'
+                get_root_logger().info(line)
+            if dataset.options.weights:
+                options['shares'] = shares
         self.sampler = EpochSampler(dataset, num_replicas, rank, ratio, **options)
         self.data = data_of(dataset)
         if self.found:  # the loop asks the state; with another number of images it is another epoch

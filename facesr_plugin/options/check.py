@@ -143,6 +143,12 @@ def _check_paths(where: str, block: Block) -> list[str]:
     backend = backend.get('type') if isinstance(backend, dict) else None
     missing, wrong_kind = [], []
     for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+        if isinstance(roots := values.get(key), list):  # each is what its name says
+            missing += [
+                f'{where}.{key}: no such file or folder: {root}'
+                for root in roots
+                if not Path(root).expanduser().exists()
+            ]
         if not isinstance(values.get(key), str):
             continue
         path = Path(values[key]).expanduser()

@@ -218,8 +218,10 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
         opt['num_gpu'] = min(1, torch.cuda.device_count())
     for phase, block in opt['datasets'].items():
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
-            if block.get(key):
-                block[key] = str(Path(block[key]).expanduser())
+            if isinstance(roots := block.get(key), list):
+                block[key] = [str(Path(root).expanduser()) for root in roots]
+            elif roots:
+                block[key] = str(Path(roots).expanduser())
         mode = block.get('prefetch_mode')
         if mode == 'cpu' or (mode == 'cuda' and opt['num_gpu'] == 0):
             why = {'cpu': 'is not used', 'cuda': 'needs a CUDA device, none is used here'}[mode]
