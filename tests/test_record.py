@@ -124,8 +124,29 @@ def test_goes_on_from_a_state(record, tmp_path):
     state = record.state_dict()
     other = Record(tmp_path / 'other')
     (tmp_path / 'other').mkdir()
-    other.load_state_dict(state, CPU)
+    other.load_state_dict(state, record.averages(), 0, CPU)
     assert not other.begin_validation('val', 2)
     assert (tmp_path / 'other' / 'history.csv').read_text() == (tmp_path / 'history.csv').read_text()
     assert other.take_training() == record.take_training()
     assert other.best_of == {'name': 'val', 'images': 3}
+
+
+def test_rank_1_goes_on_with_its_own_averages_and_writes_no_history(record, tmp_path):
+    state, own = record.state_dict(), record.averages()
+    assert own['since_row']
+    other = Record(tmp_path / 'nowhere')
+    other.load_state_dict(state, own, 1, CPU)
+    assert other.take_training() == record.take_training()
+    assert not (tmp_path / 'nowhere').exists()
+
+
+def test_state_saved_before_averages_were_each_process_s_own(record, tmp_path):
+    """It holds rank 0's, which are no one else's; all have the same names, as sums over processes need."""
+    state = record.state_dict() | record.averages()
+    expected = record.take_training()
+    for rank in (0, 1):
+        other = Record(tmp_path)
+        other.load_state_dict(state, None, rank, CPU)
+        names = set(state['since_row'])
+        assert set(other.averages()['since_row']) == names
+        assert other.take_training() == (expected if rank == 0 else {'train_loss': None, 'train_psnr': None})

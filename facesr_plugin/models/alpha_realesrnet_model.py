@@ -26,6 +26,7 @@ from facesr_plugin.models.record import Record, report
 from facesr_plugin.models.validation import STANDARD_METRICS, Scores, evaluate, evaluate_baselines
 from facesr_plugin.run import checkpoint, state
 from facesr_plugin.run.finite_guard import FiniteGuard
+from facesr_plugin.run.processes import from_first
 
 OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
@@ -117,10 +118,14 @@ class AlphaRealESRNetModel(RealESRNetModel):
         net = self.get_bare_model(net)
         if not strict:
             return super().load_network(net, load_path, strict, param_key)
-        if param_key == 'params_ema' and 'params_ema' not in checkpoint.load(load_path):
-            param_key = 'params'
-        weights, key = checkpoint.load_weights(load_path, param_key)
-        checkpoint.check_fit(load_path, weights, net)
+
+        def read() -> tuple[dict[str, torch.Tensor], str]:
+            has_none = param_key == 'params_ema' and 'params_ema' not in checkpoint.load(load_path)
+            weights, key = checkpoint.load_weights(load_path, 'params' if has_none else param_key)
+            checkpoint.check_fit(load_path, weights, net)
+            return weights, key
+
+        weights, key = from_first(read)  # the file need not be on the machines of the others
         get_root_logger().info(f'Loading {type(net).__name__} from {load_path} ({key or "state dict"}).')
         net.load_state_dict(weights)
         return None
@@ -408,7 +413,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """
         if self.tb_logger:
             self.tb_logger.flush()
-        folder, rank = Path(self.opt['path']['training_states']), self.opt['rank']
+        folder = Path(self.opt['path']['training_states'])
         shared = {
             'options': self.checked_opt,
             'data': self.data,
@@ -416,22 +421,26 @@ class AlphaRealESRNetModel(RealESRNetModel):
             'guard': self.guard.state_dict(),
             'monitor': self.record.state_dict(),
         }
-        own = {'streams': self.streams.state_dict(), 'pool': self.pool.state_dict() if self.pool else None}
+        own = {
+            'streams': self.streams.state_dict(),
+            'pool': self.pool.state_dict() if self.pool else None,
+            'averages': self.record.averages(),
+        }
         stock = {
             'epoch': epoch,
             'iter': current_iter,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
         }
-        state.save(folder, rank, {**stock, 'facesr': shared}, own)
-        if rank == 0:
+        state.save(folder, {**stock, 'facesr': shared}, own)
+        if self.opt['rank'] == 0:
             state.prune(folder, Path(self.opt['path']['models']), self.opt['logger'].get('keep_states'))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state; one that stock BasicSR wrote lacks the model's own part.
 
         Raises:
-            UserError: The file of this process is missing, or its pool or streams do not fit.
+            UserError: The pool or the streams of this process do not fit.
         """
         super().resume_training(resume_state)
         self.current_iter = resume_state['iter']
@@ -442,11 +451,10 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.scaler.load_state_dict(saved['scaler'])
         if 'guard' in saved:  # states saved before it was part of them lack it
             self.guard.load_state_dict(saved['guard'])
-        self.record.load_state_dict(saved['monitor'], self.device)
-        own = state.load_own(Path(self.opt['path']['training_states']), self.opt['rank'], resume_state)
+        self.record.load_state_dict(saved['monitor'], saved.get('averages'), self.opt['rank'], self.device)
         try:
-            self.streams.load_state_dict(own['streams'])
-            if self.pool and own['pool']:
-                self.pool.load_state_dict(own['pool'], self.device)
+            self.streams.load_state_dict(saved['streams'])
+            if self.pool and saved['pool']:
+                self.pool.load_state_dict(saved['pool'], self.device)
         except ValueError as error:
             raise UserError(f'path.resume_state: {error}') from error

@@ -143,17 +143,37 @@ class Record:
             'best': self.best,
             'best_of': self.best_of,
             'validated': self.validated,
-            'since_log': self._since_log.state_dict(),
-            'since_row': self._since_row.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from a training state; later rows of `history.csv` go."""
-        self.history.restore(state['history'])
+    def averages(self) -> dict[str, Any]:
+        """Return the sums and counts of this process, for the training state."""
+        return {'since_log': self._since_log.state_dict(), 'since_row': self._since_row.state_dict()}
+
+    def load_state_dict(
+        self,
+        state: dict[str, Any],
+        averages: dict[str, dict[str, torch.Tensor]] | None,
+        rank: int,
+        device: torch.device,
+    ) -> None:
+        """Go on from a training state; later rows of `history.csv` go.
+
+        Args:
+            state: As `state_dict`.
+            averages: As `averages`, of this process; None in a state saved before each had its own: it holds rank 0's.
+            rank: Of this process; 0 writes the history.
+            device: Where averages are formed.
+        """
+        self.history.restore(state['history'], is_written=rank == 0)
         self.best = {name: best for name, best in state['best'].items() if math.isfinite(best['psnr'])}
         self.best_of, self.validated = state.get('best_of'), state['validated']  # older states lack the first
-        self._since_log.load_state_dict(state['since_log'], device)
-        self._since_row.load_state_dict(state['since_row'], device)
+        if averages is None:
+            averages = {
+                kind: {name: total if rank == 0 else torch.zeros_like(total) for name, total in state[kind].items()}
+                for kind in ('since_log', 'since_row')
+            }
+        self._since_log.load_state_dict(averages['since_log'], device)
+        self._since_row.load_state_dict(averages['since_row'], device)
 
 
 def report(

@@ -9,6 +9,7 @@ import os
 import random
 import sys
 from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from facesr_plugin.options.check import check, check_state
 from facesr_plugin.options.compare import ALLOW, check_data
 from facesr_plugin.options.types import RunOptions
 from facesr_plugin.run import checkpoint, state
-from facesr_plugin.run.processes import join, same_everywhere
+from facesr_plugin.run.processes import from_first, join
 
 
 class _Loader(yaml.SafeLoader):
@@ -193,7 +194,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         join(uses_cuda=opt['num_gpu'] > 0)
     opt['rank'], opt['world_size'] = get_dist_info()
     if run.manual_seed is None:
-        opt['manual_seed'] = same_everywhere(random.randint(1, 10000))
+        opt['manual_seed'] = from_first(partial(random.randint, 1, 10000))
     set_random_seed(opt['manual_seed'] + opt['rank'])
     opt['auto_resume'] = args.auto_resume
     if args.debug and name != run.name:
