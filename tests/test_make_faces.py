@@ -181,7 +181,8 @@ def test_sample_faces_are_small():
 def test_make_makes_the_sets_of_both_sizes(options, expected, tmp_path):
     """In an empty folder, without doing it."""
     command = ['make', '--no-print-directory', '-n', '-f', str(ROOT / 'Makefile'), 'faces', *options]
-    (tmp_path / 'setup.py').touch()
+    for name in ('setup.py', 'scripts'):
+        (tmp_path / name).symlink_to(ROOT / name)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     pattern = r'make_faces\.py (\S+) --count (\d+|\$\(\(.*?\)\)) --seed (\d)(?: --psi (\S+))?$'
     found = {match for line in done.stdout.splitlines() for match in re.findall(pattern, line)}
