@@ -12,8 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.data.image_source import Images, open_images
-from facesr_plugin.enlarge.network import DEVICES, load_network, pick_device
+from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
+from facesr_plugin.enlarge.network import load_network, pick_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.validation import BASELINES
 from facesr_plugin.report import judge as judging
@@ -23,10 +25,7 @@ from facesr_plugin.report.identity import FaceEmbedder
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Judge enlarged pictures. Exit status 1: something could not be judged and was left out.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Judge enlarged pictures. Exit status 1: something could not be judged and was left out.')
     parser.add_argument('--hr', type=Path, required=True, help='HR pictures, *.lmdb or a folder')
     parser.add_argument('--lr', type=Path, help='LR pictures of the same names, *.lmdb or a folder')
     parser.add_argument(
@@ -43,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('-o', '--output', type=Path, required=True, help='folder for the tables')
     parser.add_argument('--count', type=int, help='judge so many pictures, evenly spread; all without')
     parser.add_argument('--no-identity', action='store_true', help='leave the identity out')
-    parser.add_argument('--device', choices=DEVICES, default='auto', help='where the networks run')
+    parser.add_argument('--device', type=device_name, default='auto', help=DEVICE_HELP)
     return parser
 
 
