@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch.utils.data import Dataset
 
-from facesr_plugin.blocks import Block, Count, PositiveCount, RuleError
+from facesr_plugin.blocks import Block, Count, FileName, FilePath, PositiveCount, RuleError
 from facesr_plugin.data.image_source import open_images
 from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
 from facesr_plugin.errors import UserError
@@ -25,9 +25,9 @@ class IoBackend(Block):
 class FaceDegradationOptions(KernelRanges):
     """`datasets.train` for `FaceDegradationDataset`, loader keys included; the rest are `KernelRanges`."""
 
-    name: str = Field(description='what the log calls it')
+    name: FileName = Field(description='what the log calls it')
     type: Literal['FaceDegradationDataset']
-    dataroot_gt: str = Field(description='LMDB or folder of HR faces')
+    dataroot_gt: FilePath = Field(description='LMDB or folder of HR faces')
     io_backend: IoBackend
     scale: PositiveCount = Field(4, description='set by BasicSR from the top level')
     gt_size: PositiveCount = Field(512, description='HR patch, px; images of this size are used whole')
