@@ -141,7 +141,7 @@ def on_disk(opt: Options, data: Path) -> None:
 def test_lr_of_another_size(opt, data, store: Callable, suffix, ending):
     write_image(data / 'lr' / 'face_1.png', np.zeros((24, 28, 3), np.uint8))
     store(opt, data)
-    expected = '112x96 px expected, 4 times its LR image, got 96x96'
+    expected = 'HR of 112x96 px expected (4 times the LR), got 96x96'
     assert problems(opt) == [f'{data}/hr{suffix}: face_1{ending}: {expected}']
 
 

@@ -69,7 +69,7 @@ import os, sys
 sys.path.insert(0, {root!r})
 os.chdir(f'machine{{os.environ["RANK"]}}')
 from facesr_plugin import train
-train.training_state.VISIBLE_AFTER = 1.0
+train.state.VISIBLE_AFTER = 1.0
 train.command()
 """
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from tiny import BREAK, ROOT, make_project, run
 
+from facesr_plugin import files
 from facesr_plugin.errors import RunError
-from facesr_plugin.run import checkpoint
-from facesr_plugin.run import lock as run_lock
+from facesr_plugin.run import checkpoint, lock
 from facesr_plugin.run.finite_guard import LIMIT, FiniteGuard
 
 
@@ -60,8 +60,8 @@ def test_second_training_of_a_run_is_refused(project):
     """It would rename the folder that the first one writes to."""
     folder = project / 'experiments' / 'twice'
     (folder / 'models').mkdir(parents=True)
-    holder = 'from facesr_plugin.run import lock as run_lock; from pathlib import Path; import sys\n'
-    holder += 'lock = run_lock.take(Path(sys.argv[1])); print("locked", flush=True); sys.stdin.read()'
+    holder = 'from facesr_plugin.run import lock; from pathlib import Path; import sys\n'
+    holder += 'held = lock.take(Path(sys.argv[1])); print("locked", flush=True); sys.stdin.read()'
     command = [sys.executable, '-c', holder, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout.readline() == 'locked\n'
@@ -80,7 +80,7 @@ def test_file_system_without_locks(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, 'No locks available')
 
     monkeypatch.setattr(fcntl, 'lockf', fail)
-    assert run_lock.take(tmp_path / 'run') is None
+    assert lock.take(tmp_path / 'run') is None
 
 
 def test_save_says_how_much_room_it_needs(tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_save_says_how_much_room_it_needs(tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     checkpoint.save(tmp_path / 'a.pth', {'params': {'w': torch.ones(3)}})
-    monkeypatch.setattr(checkpoint.os, 'fsync', full)
+    monkeypatch.setattr(files.os, 'fsync', full)
     with pytest.raises(RunError, match=r'a\.pth: cannot be written: No space left on device; 1\.0 MB needed'):
         checkpoint.save(tmp_path / 'a.pth', {'params': {'w': torch.zeros(250_000)}})
     assert torch.equal(checkpoint.load(tmp_path / 'a.pth')['params']['w'], torch.ones(3))

@@ -11,7 +11,7 @@ PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float
 
 
 def default_precision(device: torch.device) -> Literal['fp32', 'bf16']:
-    """Return bf16 where the device computes it natively and so faster (measured in the README), else fp32."""
+    """Return bf16 where the device computes it natively and so faster (docs/performance.md), else fp32."""
     if device.type == 'cuda':
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == 'cpu':
