@@ -83,8 +83,8 @@ class RuleError(ValueError):
 class OpenBlock(Block):
     """A block of a class that is not ours: its further keys are that class's business.
 
-    They stay as they are, but for whole floats where its signature says integer. A class that has an attribute `Options`,
-    a type of `Block`, has them checked by that.
+    They stay as they are, but for whole floats where its signature does not say that they are floats. A class that has
+    an attribute `Options`, a type of `Block`, has them checked by that.
 
     Attributes:
         registry: Where the class is looked up by `type`; it has `in` and `get`.
@@ -103,13 +103,15 @@ class OpenBlock(Block):
         theirs = cls.registry.get(name) if cls.registry is not None and name in cls.registry else None
         own = options_of(theirs)
         if own is not None:
-            asked = {key: value for key, value in values.items() if key not in cls.model_fields or key in own.model_fields}
+            asked = {
+                key: value for key, value in values.items() if key not in cls.model_fields or key in own.model_fields
+            }
             return values | own.parse(asked).model_dump()
         says = cls.annotations(theirs)
         read = {}
         for key, value in values.items():
             try:
-                read[key] = plain(value, says.get(key))
+                read[key] = plain(value, says.get(key, int))
             except ValueError as error:
                 raise RuleError(str(key), f'{error}, got {value!r}') from error
         return read
@@ -119,11 +121,13 @@ class OpenBlock(Block):
         """Return what is known of the types of a class's options: annotations, or the type of a default."""
         if theirs is None:
             return {}
-        parameters = inspect.signature(theirs).parameters.values()
-        defaults = {p.name: None if p.default in (p.empty, None) else type(p.default) for p in parameters}
-        named = {'int': int, int: int}
-        return {p.name: defaults[p.name] if p.annotation is p.empty else named.get(p.annotation, p.annotation)
-                for p in parameters}  # fmt: skip
+
+        def says(parameter: inspect.Parameter) -> Any:
+            if parameter.annotation is not parameter.empty:
+                return parameter.annotation
+            return int if parameter.default in (None, parameter.empty) else type(parameter.default)
+
+        return {name: says(parameter) for name, parameter in inspect.signature(theirs).parameters.items()}
 
     @model_serializer
     def _as_it_is(self) -> dict[str, Any]:
@@ -215,7 +219,7 @@ def _lines(errors: list[ErrorDetails], block: type[Block]) -> list[str]:
                 message = 'missing'
             case 'unknown_type':
                 path, message = (*path, 'type'), f'{error["msg"]}, got {error["input"]["type"]!r}'
-            case 'value_error' if isinstance(error['ctx']['error'], UserError):  # of a block that was checked by itself
+            case 'value_error' if isinstance(error['ctx']['error'], UserError):  # of a block that was checked alone
                 for line in str(error['ctx']['error']).splitlines():
                     lines[*path, line] = '.'.join(map(str, (*path, line)))
                 continue
@@ -239,7 +243,7 @@ KINDS = ('float', 'int', 'str', 'list', 'dict', 'bool', 'none')  # that pydantic
 
 def _is_tag(part: str | int) -> bool:
     """Return whether a part of a path is no key but names a validator or the member of a union."""
-    return isinstance(part, str) and  or part in ('float', 'int', 'str', 'list', 'dict', 'bool', 'none'))
+    return isinstance(part, str) and ('[' in part or part.removeprefix('constrained-') in KINDS)
 
 
 def _fields_at(block: type[BaseModel], path: Iterable[str | int]) -> list[str]:
@@ -292,7 +296,7 @@ _CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]')
 
 
 def plain(value: Any, annotation: Any = None) -> Any:
-    """Return a value as a field takes it: a whole float for an integer, e.g. `!!float 5e3`; no text of several lines.
+    r"""Return a value as a field takes it: a whole float as integer, e.g. `!!float 5e3`; no text of several lines.
 
     Args:
         value: As YAML has it; lists are looked into.
@@ -316,6 +320,8 @@ def plain(value: Any, annotation: Any = None) -> Any:
 
 def _is_whole(annotation: Any) -> bool:
     """Return whether a type takes integers and no floats."""
+    if isinstance(annotation, str):  # of a module that postpones them
+        return 'int' in annotation and 'float' not in annotation
     kinds = set(_leaves(annotation))
     return int in kinds and float not in kinds
 

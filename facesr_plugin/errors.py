@@ -23,11 +23,11 @@ SHOWN = 20  # problems of one kind, named one by one
 
 
 def one_line(text: str) -> str:
-    """Return a text with its control characters written out, so that it stays one line.
+    r"""Return a text with its control characters written out, so that it stays one line.
 
     Example:
         >>> one_line('no such file: C:' + chr(10) + 'ew')
-        'no such file: C:\\\\new'
+        'no such file: C:\\new'
     """
     return ''.join(repr(c)[1:-1] if unicodedata.category(c) in ('Cc', 'Zl', 'Zp') else c for c in text)
 

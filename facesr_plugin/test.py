@@ -15,9 +15,11 @@ import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and regi
 
 # isort: split
 from basicsr import test as pipeline
+from basicsr.models import build_model
 
 from facesr_plugin.errors import run_command
 from facesr_plugin.options.load import parse_options
+from facesr_plugin.run.archive import Archive
 from facesr_plugin.run.processes import leave
 
 
@@ -31,10 +33,23 @@ def main() -> None:
             opt['val']['metrics'] = None
         return opt, args
 
-    pipeline.parse_options = parse
+    archive = Archive()
+
+    def make_folders(opt: dict[str, Any]) -> None:
+        if opt['rank'] == 0:
+            archive.make(Path(opt['path']['results_root']))
+            Path(opt['path']['visualization']).mkdir()
+
+    def build(opt: dict[str, Any]) -> Any:
+        model = build_model(opt)
+        archive.keep()
+        return model
+
+    pipeline.parse_options, pipeline.make_exp_dirs, pipeline.build_model = parse, make_folders, build
     try:
         pipeline.test_pipeline(str(Path.cwd()))
     finally:
+        archive.undo()
         leave()
 
 

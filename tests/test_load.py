@@ -73,6 +73,7 @@ def test_yaml_runs_nothing(tmp_path):
         ('train:optim_g:lr=!!float 1e-4', 'train.optim_g.lr', 1e-4),
         ('noise_range=[2, 3]', 'noise_range', [2, 3]),
         ('path:pretrain_network_g=~', 'path.pretrain_network_g', None),
+        ('train:total_iter=010', 'train.total_iter', '010'),
         ('name=a=b', 'name', 'a=b'),
         ('train:compile=true', 'train.compile', True),  # the file leaves it to its default
         ("name=__import__('os').mkdir('ran')", 'name', "__import__('os').mkdir('ran')"),  # stock puts it through `exec`

@@ -13,6 +13,7 @@ from facesr_plugin.options.types import TrainingOptions
 
 COSINE = {'type': 'CosineAnnealingRestartLR', 'periods': [4]}
 STEPS = {'type': 'MultiStepLR', 'milestones': [2]}
+LOADER = {'name': 'theirs', 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2}
 
 
 def problems(opt: Options, kind: type[types.RunOptions] = TrainingOptions) -> list[str]:
@@ -40,7 +41,7 @@ def test_nothing_wrong(opt, measuring):
         ('train.scheduler', {**COSINE, 'periods': [1, 3], 'restart_weights': [1, 0.5]}),
         ('train.pixel_opt', {'type': 'RegularisedL1Loss'}),  # that no such loss is registered is told by the check
         ('network_g', {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_grow_ch': 4}),
-        ('datasets.train', {'type': 'TheirDataset', 'their_option': 3}),
+        ('datasets.train', {**LOADER, 'type': 'TheirDataset', 'their_option': 3}),
         ('num_gpu', 'auto'),
         ('train.scheduler.periods', [5.0]),
     ],
@@ -174,7 +175,7 @@ def test_a_test_needs_val(measuring):
 @pytest.mark.parametrize(
     ('path', 'value', 'line'),
     [
-        ('name', 5, 'name: expected a string, got 5'),
+        ('name', 5, 'name: expected a string, got 5 (quote it, so that YAML reads text)'),
         ('name', '../elsewhere', "name: expected the name of a folder, got '../elsewhere'"),
         ('num_gpu', 'all', "num_gpu: expected a whole number or 'auto', got 'all'"),
         ('num_gpu', 2, 'num_gpu: 0, 1 or auto expected, for each process (torchrun starts one a GPU), got 2'),
@@ -188,7 +189,7 @@ def test_a_test_needs_val(measuring):
         ('network_g.upscale', 8, 'network_g.upscale: expected 2, 3 or 4, got 8'),
         ('network_g.upscale', 2, 'network_g.upscale: 4 expected, as scale, got 2'),
         ('train.accumulate', 4, 'queue_size: 0 or at least the batch size 8 expected, got 4'),
-        ('train.ema_decay', 1.5, 'train.ema_decay: expected less than or equal to 1, got 1.5'),
+        ('train.ema_decay', 1, 'train.ema_decay: expected less than 1, got 1'),
         ('train.ema_decay', True, 'train.ema_decay: expected a number, got True'),
         ('train.optim_g.type', 'SGD', "train.optim_g.type: expected 'Adam' or 'AdamW', got 'SGD'"),
         ('train.optim_g.lr', -1, 'train.optim_g.lr: expected greater than 0, got -1'),

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from facesr_plugin.blocks import Block, Count, FileName, FilePath, PositiveCount, RuleError
 from facesr_plugin.data.image_source import open_images
 from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import raise_all
 
 
 class IoBackend(Block):
@@ -86,12 +86,12 @@ class FaceDegradationDataset(Dataset):
         self.options = FaceDegradationOptions.parse(opt, 'datasets.train')
         root = Path(self.options.dataroot_gt).expanduser()
         self.images = open_images(root, self.options.io_backend.type)
-        for name, (height, width) in zip(self.images.names, self.images.shapes, strict=True):
-            if min(height, width) < self.options.gt_size:
-                raise UserError(
-                    f'{root}: {name}: at least {self.options.gt_size}x{self.options.gt_size} px expected'
-                    f' (datasets.train.gt_size), got {width}x{height}'
-                )
+        size = self.options.gt_size
+        raise_all(
+            f'{root}: {name}: at least {size}x{size} px expected (datasets.train.gt_size), got {width}x{height}'
+            for name, (height, width) in zip(self.images.names, self.images.shapes, strict=True)
+            if min(height, width) < size
+        )
 
     def __len__(self) -> int:
         return len(self.images.keys)

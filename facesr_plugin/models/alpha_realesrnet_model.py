@@ -111,15 +111,15 @@ class AlphaRealESRNetModel(RealESRNetModel):
     ) -> None:
         """Refuse weights of another network in one line; EMA weights that are missing fall back to raw ones."""
         net = self.get_bare_model(net)
-        if not strict:
-            return super().load_network(net, load_path, strict, param_key)
         if param_key == 'params_ema' and 'params_ema' not in checkpoint.load(load_path):
             param_key = 'params'
         weights, key = checkpoint.load_weights(load_path, param_key)
-        checkpoint.check_fit(load_path, weights, net)
+        if strict:
+            checkpoint.check_fit(load_path, weights, net)
+        else:  # BasicSR names what does not fit, and puts those of another shape aside
+            self._print_different_keys_loading(net, weights, strict)
         get_root_logger().info(f'Loading {type(net).__name__} from {load_path} ({key or "state dict"}).')
-        net.load_state_dict(weights)
-        return None
+        net.load_state_dict(weights, strict)
 
     # ---------------------------------------------------------------- training
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
@@ -413,7 +413,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if 'guard' in saved:  # states saved before it was part of them lack it
             self.guard.load_state_dict(saved['guard'])
         self.record.load_state_dict(saved['monitor'], self.device)
-        own = state.load_own(Path(self.opt['path']['training_states']), self.opt['rank'], resume_state)
+        folder = Path(self.opt['path']['resume_state'] or self.opt['path']['training_states'] + '/').parent
+        own = state.load_own(folder, self.opt['rank'], resume_state)
         try:
             self.streams.load_state_dict(own['streams'])
             if self.pool and own['pool']:

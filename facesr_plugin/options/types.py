@@ -84,7 +84,7 @@ class OpenSet(OpenBlock):
 
     @classmethod
     def annotations(cls, theirs: type | None) -> dict[str, Any]:
-        """Return the types of our own data set's options: a data set takes one block, of which its signature tells nothing."""
+        """Return those of our own data set: one takes a single block, of which its signature tells nothing."""
         return {key: field.annotation for key, field in FaceDegradationOptions.model_fields.items()}
 
 
@@ -187,11 +187,15 @@ class OpenNetwork(OpenBlock):
 class PathOptions(Block):
     """`path`: weights and states to start from."""
 
-    root: FilePath | None = Field(None, description='holds experiments/, results/, tb_logger/; default: the current folder')
+    root: FilePath | None = Field(
+        None, description='holds experiments/, results/, tb_logger/; default: the current folder'
+    )
     pretrain_network_g: FilePath | None = Field(None, description='checkpoint to start from or to test')
     param_key_g: Literal['params', 'params_ema'] | None = Field('params', description='which weights in it')
     strict_load_g: bool = Field(True, description='every weight must fit')
-    resume_state: FilePath | None = Field(None, description='training state to go on from; --auto_resume finds the newest')
+    resume_state: FilePath | None = Field(
+        None, description='training state to go on from; --auto_resume finds the newest'
+    )
     ignore_resume_networks: list[str] | None = None
 
 
@@ -412,6 +416,7 @@ class RunOptions(DegradationRanges):
     queue_size: Count = Field(180, description='pairs in the training pair pool; 0: no pool')
     val: ValOptions | None = None
     logger: LoggerOptions | None = None
+    imports: list[str] = Field([], description='modules of your own to import first: they register classes')
     dist_params: dict[str, Any] | None = Field(None, description='as in files of BasicSR; not used, torchrun says it')
     find_unused_parameters: bool = False
 

@@ -93,13 +93,21 @@ def find(opt: dict[str, Any]) -> dict[str, Any] | None:
     folder, models = Path(opt['path']['training_states']), Path(opt['path']['models'])
     if opt['auto_resume']:
         path, state = newest(folder, models)
-    elif path := opt['path'].get('resume_state'):
+    elif path := opt['path'].get('resume_state'):  # of this run or of another: its weights are where it is
+        models = _models_beside(Path(path), models)
         state = _read(Path(path), models)
     if not path:
         return None
     opt['path']['resume_state'] = str(path)
-    check_resume(opt, state['iter'])
+    check_resume({**opt, 'path': (paths := {**opt['path'], 'models': str(models)})}, state['iter'])
+    opt['path'] |= {**paths, 'models': opt['path']['models']}
     return state
+
+
+def _models_beside(path: Path, models: Path) -> Path:
+    """Return the folder of the weights that go with a state: `models` beside its own folder, else that of the run."""
+    beside = path.resolve().parent.parent / 'models'
+    return beside if beside.is_dir() else models
 
 
 def newest(folder: Path, models: Path) -> tuple[Path | None, dict[str, Any] | None]:
