@@ -125,7 +125,12 @@ class OpenBlock(Block):
         def says(parameter: inspect.Parameter) -> Any:
             if parameter.annotation is not parameter.empty:
                 return parameter.annotation
-            return int if parameter.default in (None, parameter.empty) else type(parameter.default)
+            default = (
+                next(iter(parameter.default), None)
+                if isinstance(parameter.default, list | tuple)
+                else parameter.default
+            )
+            return int if default in (None, parameter.empty) else type(default)
 
         return {name: says(parameter) for name, parameter in inspect.signature(theirs).parameters.items()}
 

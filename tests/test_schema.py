@@ -86,7 +86,7 @@ def test_option_file_is_valid(validator, name):
         ('datasets.training', {}, 'datasets'),
         ('datasets.train.io_backend.type', 'hdf5', 'datasets.train.io_backend.type'),
         ('network_g.num_blocks', 8, 'network_g'),
-        ('network_g.upscale', 8, 'network_g.upscale'),
+        ('network_g.upscale', 6, 'network_g.upscale'),
         ('network_g.type', None, 'network_g'),
         ('val.val_frequ', 4, 'val'),
         ('val.metrics.psnr.type', None, 'val.metrics.psnr'),

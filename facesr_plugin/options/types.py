@@ -168,7 +168,7 @@ class FaceSRResNetOptions(Block):
     num_out_ch: PositiveCount = Field(3, description='channels of the result')
     num_feat: PositiveCount = Field(64, description='channels of the features')
     num_block: PositiveCount = Field(20, description='residual blocks')
-    upscale: Literal[2, 3, 4] = Field(4, description='scale factor, as `scale`')
+    upscale: Literal[1, 2, 3, 4, 8] = Field(4, description='scale factor, as `scale`')
 
 
 class MSRResNetOptions(FaceSRResNetOptions):
@@ -176,6 +176,7 @@ class MSRResNetOptions(FaceSRResNetOptions):
 
     type: Literal['MSRResNet']
     num_block: PositiveCount = Field(16, description='residual blocks')
+    upscale: Literal[2, 3, 4] = Field(4, description='scale factor, as `scale`')
 
 
 class OpenNetwork(OpenBlock):
@@ -512,8 +513,9 @@ class TrainingOptions(RunOptions):
     @classmethod
     def _is_for_rgb(cls, network: Block) -> Block:
         for key in ('num_in_ch', 'num_out_ch'):
-            if isinstance(network, FaceSRResNetOptions) and (got := getattr(network, key)) != 3:
-                raise RuleError(key, f'3 expected, images are RGB, got {got}')
+            one_for_each = (1, 3) if network.type == 'FaceSRResNet' else (3,)
+            if isinstance(network, FaceSRResNetOptions) and (got := getattr(network, key)) not in one_for_each:
+                raise RuleError(key, f'{" or ".join(map(str, one_for_each))} expected, images are RGB, got {got}')
         return network
 
     @field_validator('val')
