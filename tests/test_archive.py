@@ -4,11 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from basicsr import test as test_pipeline
 from basicsr import train as train_pipeline
 from small import put
 
 from facesr_plugin import test, train
+from facesr_plugin.errors import UserError
+from facesr_plugin.run import lock
 from facesr_plugin.run.archive import Archive
 
 
@@ -51,8 +54,6 @@ def before(data, monkeypatch) -> dict[Path, str]:
 
 
 def start(main, opt, data, monkeypatch):
-    import yaml
-
     (data / 'opt.yml').write_text(yaml.safe_dump(opt))
     monkeypatch.setattr('sys.argv', ['train.py', '-opt', str(data / 'opt.yml')])
     main()
@@ -92,3 +93,12 @@ def test_training_that_works_archives(before, opt, data, monkeypatch):
     (kept,) = (data / 'root' / 'experiments').glob('run_archived_*')
     assert (kept / 'precious').read_text() == 'experiments/run'
     assert (data / 'root' / 'experiments' / 'run' / 'models' / 'net_g_latest.pth').is_file()
+
+
+def test_lock_that_is_a_link(tmp_path):
+    """What it names is not truncated."""
+    (tmp_path / 'outside').write_text('precious')
+    (tmp_path / '.run.lock').symlink_to(tmp_path / 'outside')
+    with pytest.raises(UserError, match=r'\.run\.lock: Too many levels of symbolic links$'):
+        lock.take(tmp_path / 'run')
+    assert (tmp_path / 'outside').read_text() == 'precious'

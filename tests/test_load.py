@@ -263,10 +263,11 @@ def test_alias_bomb(tmp_path, text):
 def test_merges_of_merges(tmp_path):
     """Newer versions of PyYAML merge a key once; with older ones the file is refused."""
     path = write(tmp_path, bomb('a{n}: &a{n} {{k{n}: 1, <<: [{before}]}}\n'))
-    try:
+    if tuple(map(int, yaml.__version__.split('.'))) >= (6, 0, 4):
         assert len(load_yaml(path)['a9']) == 11
-    except UserError as error:
-        assert str(error).endswith('more than 100000 values, with all aliases written out')
+    else:
+        with pytest.raises(UserError, match='more than 100000 values, with all aliases written out$'):
+            load_yaml(path)
 
 
 def test_a_block_is_switched_off(opt):

@@ -26,7 +26,7 @@ def take(experiment: Path) -> TextIO | None:
     path = experiment.with_name(f'.{experiment.name}.lock')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), 'w')  # a link is not followed
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), 'w')  # follows no link
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise UserError(f'{experiment}: another name expected, a training is running there ({path})') from error
