@@ -81,7 +81,7 @@ def test_a_test_that_fails_before_it_begins(before, measuring, data, monkeypatch
     def fails(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(test, 'build_model', fails)
+    monkeypatch.setattr(test_pipeline, 'build_model', fails)
     with pytest.raises(ZeroDivisionError):
         start(test.main, measuring, data, monkeypatch)
     assert tree(data / 'root') == before

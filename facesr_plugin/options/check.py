@@ -22,7 +22,7 @@ from realesrgan.models.realesrnet_model import RealESRNetModel
 
 from facesr_plugin.blocks import Block, OpenBlock, did_you_mean
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, FaceDegradationOptions
-from facesr_plugin.data.pairs import check_images, check_pairs
+from facesr_plugin.data.pairs import check_file_names, check_images, check_pairs
 from facesr_plugin.errors import UserError, one_line
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
@@ -162,6 +162,8 @@ def _check_dataset(where: str, block: Block, run: RunOptions) -> list[str]:
     if isinstance(block, OpenBlock):
         return []
     backend, lr = block.io_backend.type, Path(block.dataroot_lq).expanduser()
+    if run.val and run.val.save_img and (problems := _collect(check_file_names, lr, backend)):
+        return problems
     if not isinstance(block, PairOptions):
         return _collect(check_images, lr, backend)
     hr, listed = Path(block.dataroot_gt).expanduser(), block.meta_info_file
@@ -176,6 +178,12 @@ def _check_paths(where: str, block: Block) -> list[str]:
     backend = backend.get('type') if isinstance(backend, dict) else None
     missing, wrong_kind = [], []
     for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+        if isinstance(roots := values.get(key), list):  # each is what its name says
+            missing += [
+                f'{where}.{key}: no such file or folder: {root}'
+                for root in roots
+                if not Path(root).expanduser().exists()
+            ]
         if not isinstance(values.get(key), str):
             continue
         path = Path(values[key]).expanduser()

@@ -24,6 +24,11 @@ class Archive:
         self._made.append((folder, kept))
         folder.mkdir(parents=True)
 
+    @property
+    def may_undo(self) -> bool:
+        """Whether there are folders of a run that is not under way."""
+        return bool(self._made)
+
     def keep(self) -> None:
         """Let all stay: the run is under way."""
         self._made.clear()
