@@ -4,6 +4,7 @@ import pytest
 import torch
 from samples import make_net
 
+from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.enlarge.network import load_network, network_from_weights, pick_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.run import checkpoint
@@ -62,8 +63,8 @@ def change(name: str, value: torch.Tensor | None) -> dict[str, torch.Tensor]:
             'n.pth: weights of a FaceSRResNet (SRResNet without batch norm) expected, no conv_first.weight',
         ),
         (
-            change('conv_first.weight', torch.zeros(8, 1, 3, 3)),
-            'n.pth: a network for RGB expected, got one for 1 channels',
+            change('conv_first.weight', torch.zeros(8, 2, 3, 3)),
+            'n.pth: a network for RGB or single channels expected, got one for 2 channels',
         ),
         (
             change('conv_hr.bias', None),
@@ -90,3 +91,12 @@ def test_device(monkeypatch):
         pick_device('cuda')
     with pytest.raises(UserError, match=r'^device: one of auto, cpu, cuda, mps or e.g. cuda:1 expected, got tpu$'):
         pick_device('tpu')
+
+
+@pytest.mark.parametrize(('channels', 'upscale'), [(3, 1), (1, 4), (3, 8)])
+def test_every_scale_and_one_channel(channels, upscale):
+    net = FaceSRResNet(channels, channels, num_feat=4, num_block=1, upscale=upscale).eval()
+    found = network_from_weights(net.state_dict())
+    lq = torch.rand(1, 3, 6, 5)
+    with torch.no_grad():
+        assert torch.equal(found(lq), net(lq))
