@@ -92,7 +92,9 @@ def test_killed_run_goes_on_exactly_in_every_forward(project, variant):
 
 
 def test_signal_saves_and_the_run_goes_on_exactly(project):
-    """Ctrl-C; `test_workers.py` has the other signals. The unbroken run is that of the first test's variant without EMA: it is made here if need be."""
+    """Ctrl-C; `test_workers.py` has the other signals.
+
+    The unbroken run is that of the first test's variant without EMA: it is made here if need be."""
     if not (project / 'experiments' / 'plain' / 'models' / 'net_g_latest.pth').exists():
         assert start(project, 'plain', []).returncode == 0
     name = 'SIGINT'
