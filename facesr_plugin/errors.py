@@ -1,6 +1,7 @@
 """Errors that are told in one line on stderr instead of a traceback, and the exit status that goes with each."""
 
 import errno
+import io
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -64,6 +65,9 @@ def run_command(main: Callable[[], int | None]) -> None:
 
     Of a `UserError` or `RunError` each line is shown, no more.
     """
+    for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     try:
         sys.exit(main())
     except (UserError, RunError) as error:

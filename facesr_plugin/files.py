@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 from facesr_plugin.errors import RunError
+
+IS_WINDOWS = os.name == 'nt'
 
 
 def replace_file(path: str | Path, data: bytes | memoryview) -> None:
@@ -16,7 +19,7 @@ def replace_file(path: str | Path, data: bytes | memoryview) -> None:
         OSError: The file cannot be written, e.g. the disk is full; `path` is as it was, the temporary file is gone.
     """
     path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    temporary = path.with_name(f'.{os.getpid()}.{threading.get_ident()}.tmp')  # short: names may be as long as they can
     try:
         with open(temporary, 'wb') as file:
             file.write(data)
@@ -27,18 +30,28 @@ def replace_file(path: str | Path, data: bytes | memoryview) -> None:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync(path.parent)
+
+
+def sync(path: str | Path) -> None:
+    """Have the disk keep what was written to a file, or the names in a folder.
+
+    Windows opens no folder, and syncs no file that is open for reading only.
+    """
+    if IS_WINDOWS and os.path.isdir(path):
+        return
+    descriptor = os.open(path, os.O_RDWR if IS_WINDOWS else os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write(path: str | Path, data: bytes | memoryview) -> None:
     """Write a file of the run, whole or not at all.
 
     Raises:
-        RunError: As `save`.
+        RunError: It cannot be written; the line says how much room it needs.
     """
     try:
         replace_file(path, data)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 if not __package__:  # run as a script: import the package of this checkout, not its parts by their bare names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -33,10 +33,10 @@ from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_full, is_out_of_memory, run_command
-from facesr_plugin.options.compare import described, differences
+from facesr_plugin.options.compare import check_data, data_of, described, differences
 from facesr_plugin.options.load import parse_options
 from facesr_plugin.run import lock, state
-from facesr_plugin.run.processes import is_distributed, is_lost_process, leave, sum_over_processes
+from facesr_plugin.run.processes import is_distributed, is_lost_process, sum_over_processes
 
 CHECK_SIGNALS_EVERY = {'cpu': 1, 'cuda': 10}  # iterations, where several processes must agree to stop
 # Seconds after a signal until which it may come again without being a second one: `timeout` sends it to the command and
@@ -69,7 +69,11 @@ class TrainingRun:
     def __init__(self) -> None:
         self.opt: dict[str, Any] = {}
         self.checked_opt: dict[str, Any] = {}
-        self.lock: TextIO | None = None
+        self.may_differ = False  # the training images from those of the state that it goes on from
+        self.notice: str | None = None  # that they do
+        self.found: dict[str, Any] | None = None  # that state
+        self.data: dict[str, Any] = {}  # their fingerprint
+        self.lock: object | None = None
         self.model: Any = None
         self.tb_logger: Any = None
         self.sampler: EpochSampler | None = None
@@ -98,6 +102,7 @@ class TrainingRun:
     def parse_options(self, root_path: str, is_train: bool) -> tuple[dict[str, Any], Namespace]:
         """Read and check the option file, lock the run; a batch of the loader holds all images of an iteration."""
         self.opt, args = parse_options(root_path, is_train)
+        self.may_differ = args.allow_other_data
         if self.opt['rank'] == 0:
             self.lock = lock.take(Path(self.opt['path']['experiments_root']))
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train']['accumulate']
@@ -110,6 +115,9 @@ class TrainingRun:
         found = state.find(opt)
         if found and (problems := differences(self.checked_opt, found)):
             raise UserError('\n'.join(problems))
+        if found:
+            self.notice = check_data(opt['datasets']['train'], found, self.may_differ)
+        self.found = found
         self.start_iter = found['iter'] if found else 0
         if self.checked_opt['manual_seed'] is None:
             saved = found and (found.get('facesr', {}).get('options') or {}).get('manual_seed')
@@ -130,7 +138,17 @@ class TrainingRun:
         """Sample in an order that depends on the seed, from where a resumed run goes on."""
         batch = self.opt['datasets']['train']['batch_size_per_gpu']
         options = {'seed': self.opt['manual_seed'], 'batch_size': batch, 'start_iter': self.start_iter}
+        shares = dataset.shares() if isinstance(dataset, FaceDegradationDataset) else []
+        if len(shares) > 1:
+            for part in shares:
+                line = f'Training images of {part.name}: {part.images:,}, {part.share:.1%} of the samples'
+                get_root_logger().info(line)
+            if dataset.options.weights:
+                options['shares'] = shares
         self.sampler = EpochSampler(dataset, num_replicas, rank, ratio, **options)
+        self.data = data_of(dataset)
+        if self.found:  # the loop asks the state; with another number of images it is another epoch
+            self.found['epoch'] = self.start_iter // self.sampler.iter_per_epoch
         return self.sampler
 
     def build_dataloader(self, stock: Any, dataset: Any, dataset_opt: dict[str, Any], **args: Any) -> Any:
@@ -143,6 +161,9 @@ class TrainingRun:
         """Build the model, and tell it what its history and states say of the run."""
         self.model = build_model(opt)
         self.model.tb_logger, self.model.checked_opt = self.tb_logger, self.checked_opt
+        self.model.data = self.data
+        if self.notice:
+            get_root_logger().warning(self.notice)
         self.model.iter_per_epoch = self.sampler.iter_per_epoch
         return self.model
 
@@ -201,6 +222,12 @@ class TrainingRun:
             self.save()
             raise Stopped(number)
 
+    @property
+    def iteration(self) -> int:
+        """The last iteration that was done, or that the run goes on from; models of other classes do not tell."""
+        total = self.opt['train']['total_iter']
+        return max(self.start_iter, getattr(self.model, 'current_iter', total))
+
     def save(self) -> None:
         """Save weights and state of the last finished iteration, unless they are."""
         iteration = self.model.current_iter if self.model else 0
@@ -249,7 +276,8 @@ def main() -> int | None:
         raise told from error
     finally:
         workers.end()
-        leave()
+    if (done := run.iteration) < (total := run.opt['train']['total_iter']):
+        raise RunError(f'train.total_iter: ended at iteration {done:,} of {total:,}, with no batch left')
     return None
 
 

@@ -2,8 +2,10 @@
 
 import errno
 import fcntl
+import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +106,52 @@ def test_second_training_of_a_run_is_refused(project):
     assert run(*args, cwd=project).returncode == 0  # the lock is gone with the process
 
 
+def test_a_worker_that_outlives_a_killed_run_holds_no_lock(tmp_path):
+    """Loader processes of a run that was killed can live on for a while; the run can be gone on with all the same."""
+    code = (
+        'import os, signal, sys, time\n'
+        'from pathlib import Path\n'
+        'from facesr_plugin.run import lock\n'
+        'held = lock.take(Path(sys.argv[1]))\n'
+        'worker = os.fork()\n'
+        'if not worker: time.sleep(60)\n'
+        'print(worker, flush=True)\n'
+        'os.kill(os.getpid(), signal.SIGKILL)\n'
+    )
+    command = [sys.executable, '-c', code, str(tmp_path / 'run')]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        worker = int(killed.stdout.readline())
+        assert killed.wait() == -signal.SIGKILL
+        try:
+            os.kill(worker, 0)  # it lives
+            assert lock.take(tmp_path / 'run')
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_lock_without_fcntl(tmp_path):
+    """As on Windows, where filelock takes the lock."""
+    code = (
+        'import sys; sys.modules["fcntl"] = None\n'
+        'from pathlib import Path\n'
+        'from facesr_plugin.run import lock\n'
+        'from facesr_plugin.errors import run_command\n'
+        'assert lock.fcntl is None\n'
+        'held = lock.take(Path(sys.argv[1]))\n'
+        'print(held.is_locked)\n'
+        'run_command(lambda: lock.take(Path(sys.argv[1])))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code, str(tmp_path / 'run')],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = r'error: .*/run: another name expected, a training is running there \(.*/\.run\.lock\)\n'
+    assert (done.returncode, done.stdout) == (2, 'True\n')
+    assert re.fullmatch(expected, done.stderr)
+
+
 def test_file_system_without_locks(tmp_path, monkeypatch):
     def fail(file, operation):
         raise OSError(errno.ENOLCK, 'No locks available')
@@ -193,3 +241,22 @@ def test_guard_counts_in_a_row():
     with pytest.raises(RunError, match='in 10 steps in a row'):
         guard.check(20)
     assert guard.skipped == 2 * LIMIT - 1
+
+
+def test_fp16_scaler_is_fed():
+    """It grows while gradients are finite, shrinks at one that is not, and that step is left out."""
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    scaler = torch.amp.GradScaler('cpu', init_scale=8.0, growth_interval=2)
+    guard = FiniteGuard(torch.device('cpu'))
+    weights, scales, skipped = [], [], []
+    for gradient in (1.0, 1.0, float('inf'), float('nan'), 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(weight * gradient).backward()
+        guard.step(optimizer, scaler)
+        weights.append(weight.item())
+        scales.append(scaler.get_scale())
+        skipped.append(guard.skipped.item())
+    assert weights == [0.5, 0.0, 0.0, 0.0, -0.5, -1.0]
+    assert scales == [8, 16, 8, 4, 4, 8]
+    assert skipped == [0, 0, 1, 2, 2, 2]

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -61,6 +60,8 @@ def _fit(image: np.ndarray, side: int) -> np.ndarray:
 
 def _write(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int, size: int, bold: bool = False) -> None:
     """Write a line centred on (x, y), smaller and then cut where it is wider than `width` px."""
+    import matplotlib  # for its fonts; an extra (`cli.EXTRAS`), and `facesr degrade` draws only previews
+
     path = Path(matplotlib.get_data_path(), 'fonts/ttf', f'DejaVuSans{"-Bold" * bold}.ttf')
     font = ImageFont.truetype(path, size)
     while font.getlength(text) > width and font.size > 9:

@@ -1,5 +1,6 @@
 """The processes of a distributed run; everything here does nothing in an ordinary one."""
 
+import atexit
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ _hosts: distributed.ProcessGroup | None = None  # for what is no tensor on a dev
 def join(uses_cuda: bool) -> None:
     """Join the processes that torchrun started: NCCL between CUDA devices, one for each process; Gloo between CPUs.
 
+    This one leaves them when it ends, after it has said why: they fail as soon as it does.
+
     Raises:
         UserError: torchrun did not start this process, or started more on this machine than it has CUDA devices.
     """
@@ -28,15 +31,10 @@ def join(uses_cuda: bool) -> None:
             raise UserError(f'torchrun --nproc_per_node: at most {devices} expected, the CUDA devices of this machine')
         torch.cuda.set_device(local_rank)
     distributed.init_process_group('nccl' if uses_cuda else 'gloo')
+    atexit.register(distributed.destroy_process_group)
     if uses_cuda:
         global _hosts
         _hosts = distributed.new_group(backend='gloo')
-
-
-def leave() -> None:
-    """Leave the other processes."""
-    if is_distributed():
-        distributed.destroy_process_group()
 
 
 def is_distributed() -> bool:
