@@ -95,7 +95,7 @@ def test_only_finite_scores_count(record, log, tmp_path):
 def test_best_infinity_of_an_older_state_is_none(record):
     state = record.state_dict() | {'best': {'params': {'psnr': float('inf'), 'iter': 2}}}
     del state['best_of']
-    record.load_state_dict(state, CPU)
+    record.load_state_dict(state | record.averages(), None, 0, CPU)
     assert record.improved(scores(params=19.0), 4) == ['params']
 
 
