@@ -1,9 +1,36 @@
 """Packaging of the plugin. The version is static; nothing here imports or runs project code."""
 
+import os
+import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+BASICSR_BUILD = 'scripts/basicsr_build'
+BUILD_STEP = (
+    f'PYTHONPATH=$PWD/{BASICSR_BUILD} pip install --no-build-isolation --no-deps -r {BASICSR_BUILD}/requirements.txt'
+)
+
+
+def check_basicsr() -> None:
+    """End `pip install .` in a line where pip could not build BasicSR: from Python 3.13 on, while it is not installed.
+
+    `pip wheel --no-deps .` is fine all the same. pip tells a build nothing of what it is for; its command line does,
+    where the system shows it (Linux). Elsewhere, and from uv, BasicSR's own error comes, which is longer.
+    """
+    if sys.version_info < (3, 13) or list(Path(sysconfig.get_path('purelib')).glob('basicsr-*.dist-info')):
+        return
+    parent = Path(f'/proc/{os.getppid()}/cmdline')
+    if 'PIP_BUILD_TRACKER' not in os.environ or not parent.exists():  # that variable is pip's
+        return
+    words = parent.read_bytes().split(b'\0')
+    is_repaired = BASICSR_BUILD in os.environ.get('PYTHONPATH', '')
+    if b'install' in words and b'--no-deps' not in words and not is_repaired:
+        sys.exit(f'BasicSR 1.4.2 needs a repair to build on Python 3.13 and later (docs/tools.md); first: {BUILD_STEP}')
+
+
+check_basicsr()
 setup(
     name='facesr-plugin',
     version='0.1.0',
@@ -25,8 +52,9 @@ setup(
             'facesr-upscale = facesr_plugin.commands.upscale:command',
         ]
     },
-    # BasicSR 1.4.2's setup.py does not run on Python 3.13 (XPixelGroup/BasicSR#749).
-    python_requires='>=3.11,<3.13',
+    python_requires='>=3.11',
+    # Training is no extra: `pip install .` gives all of `facesr` but what the extras name. To enlarge, five of these
+    # do (docs/tools.md).
     install_requires=[
         'basicsr==1.4.2',
         'realesrgan==0.3.0',
@@ -41,7 +69,9 @@ setup(
         'annotated-types',
         'PyYAML',
         'tqdm',
-        'matplotlib',
+        'filelock',  # locks where Python has no fcntl
+        'packaging',  # versions where Python has no distutils
+        'setuptools<82',  # tb-nightly, which BasicSR needs, imports its pkg_resources in the command `tensorboard`
     ],
     extras_require={
         'test': [
@@ -52,11 +82,12 @@ setup(
             'playwright',  # drives a browser that is there; its own are not downloaded
             'facesr-plugin[export,formats,report,spandrel]',
         ],
-        'report': ['jinja2', 'markupsafe'],
+        'report': ['matplotlib', 'jinja2', 'markupsafe'],
         'formats': ['pillow-heif', 'pillow-jxl-plugin'],  # HEIC and JPEG XL
         'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
         'spandrel': ['spandrel>=0.4'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],
+        'all': ['facesr-plugin[export,report,spandrel]'],
     },
 )

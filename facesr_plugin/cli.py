@@ -8,8 +8,8 @@ import argparse
 import sys
 from importlib import import_module
 
-from facesr_plugin import __version__
-from facesr_plugin.errors import run_command
+from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.version import __version__
 
 COMMANDS = {  # name: the module whose `main` it is, and its line in the help
     'train': ('facesr_plugin.train', 'train a network as an option file says, with the loop of BasicSR'),
@@ -22,6 +22,7 @@ COMMANDS = {  # name: the module whose `main` it is, and its line in the help
     'report': ('facesr_plugin.commands.report', 'gather trainings in one HTML page'),
     'export': ('facesr_plugin.commands.export', 'write a trained network as ONNX or safetensors'),
 }
+EXTRAS = {'matplotlib': 'report', 'jinja2': 'report', 'markupsafe': 'report'}  # packages, and which of setup.py's
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,13 +40,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    """Run the subcommand that the command line names; the status is its own."""
+    """Run the subcommand that the command line names; the status is its own.
+
+    Raises:
+        UserError: It needs a package of an extra, besides what the subcommand raises.
+    """
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] not in COMMANDS:
         build_parser().parse_args(words[:1])  # which ends in help or in an error
     name, *options = words
     sys.argv = [f'facesr {name}', *options]  # where parsers look for the program's name, and BasicSR for its options
-    return import_module(COMMANDS[name][0]).main()
+    try:
+        return import_module(COMMANDS[name][0]).main()
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        raise UserError(
+            f"facesr {name}: needs a package: pip install -e '.[{EXTRAS[error.name]}]' ({error.name})"
+        ) from error
 
 
 def command() -> None:

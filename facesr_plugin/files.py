@@ -7,6 +7,8 @@ from pathlib import Path
 
 from facesr_plugin.errors import RunError
 
+IS_WINDOWS = os.name == 'nt'
+
 
 def replace_file(path: str | Path, data: bytes | memoryview) -> None:
     """Write `data` to a temporary file beside `path`, sync it, and rename it over `path`.
@@ -28,18 +30,28 @@ def replace_file(path: str | Path, data: bytes | memoryview) -> None:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync(path.parent)
+
+
+def sync(path: str | Path) -> None:
+    """Have the disk keep what was written to a file, or the names in a folder.
+
+    Windows opens no folder, and syncs no file that is open for reading only.
+    """
+    if IS_WINDOWS and os.path.isdir(path):
+        return
+    descriptor = os.open(path, os.O_RDWR if IS_WINDOWS else os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write(path: str | Path, data: bytes | memoryview) -> None:
     """Write a file of the run, whole or not at all.
 
     Raises:
-        RunError: As `save`.
+        RunError: It cannot be written; the line says how much room it needs.
     """
     try:
         replace_file(path, data)

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.data.images import write_image
 from facesr_plugin.errors import UserError, run_command
 
@@ -105,10 +106,7 @@ def make_faces(
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Generate faces of nobody. Files that exist are kept, so a stopped run can go on.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Generate faces of nobody. Files that exist are kept, so a stopped run can go on.')
     parser.add_argument('folder', type=Path, help='where the pictures go: face_SEED_INDEX.FORMAT')
     parser.add_argument('--count', type=int, default=100, help='faces of the set, those that exist included')
     parser.add_argument('--size', type=int, default=512, help=f'side in pixels, at most {SIDE}')

@@ -1,9 +1,19 @@
 from typing import Any, Literal
 
 import pytest
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from facesr_plugin.blocks import Block, Count, PositiveCount, Probabilities, Probability, Range
+from facesr_plugin.blocks import (
+    Block,
+    ByType,
+    Count,
+    OpenBlock,
+    PositiveCount,
+    Probabilities,
+    Probability,
+    Range,
+    RuleError,
+)
 from facesr_plugin.errors import UserError
 
 
@@ -23,11 +33,26 @@ class Branch(Block):
     low: int = 0
     high: int = 1
 
-    @model_validator(mode='after')
-    def _check(self) -> 'Branch':
-        if self.low > self.high:
-            raise ValueError(f'low: at most high = {self.high} expected, got {self.low}')
-        return self
+    @field_validator('high')
+    @classmethod
+    def _is_above(cls, high: int, info: ValidationInfo) -> int:
+        if 'low' in info.data and high < info.data['low']:
+            raise ValueError(f'at least low = {info.data["low"]} expected')
+        return high
+
+
+class Circle(Block):
+    """A block of one type."""
+
+    type: Literal['Circle', 'Disk']
+    radius: float = 1.0
+
+
+class Square(Block):
+    """A block of another."""
+
+    type: Literal['Square']
+    side: float
 
 
 class Root(Block):
@@ -44,6 +69,15 @@ class Root(Block):
     size: float = Field(1.0, gt=0)
     branch: Branch = Branch()
     branches: dict[str, Branch] = Field({})
+    shape: ByType.one_of(Circle, Square) | None = None
+    any_shape: ByType.of(Circle, Square) | None = None
+
+    @field_validator('branch')
+    @classmethod
+    def _has_few_betas(cls, branch: Branch, info: ValidationInfo) -> Branch:
+        if len(branch.leaf.betas) > info.data.get('steps', 9) + 1:
+            raise RuleError('leaf.betas', f'at most steps + 1 expected, got {len(branch.leaf.betas)}')
+        return branch
 
 
 def problems(where: str = '', **values: Any) -> list[str]:
@@ -160,14 +194,47 @@ def test_missing():
         Root.parse({})
 
 
-def test_block_rule_names_its_key():
-    assert problems(branch={'low': 3}) == ['branch.low: at most high = 1 expected, got 3']
+def test_a_rule_is_told_at_the_later_key():
+    assert problems(branch={'low': 3}) == ['branch.high: at least low = 3 expected, got 1']
+
+
+def test_a_rule_about_a_key_inside():
+    assert problems(branch={'leaf': {'betas': [0, 0, 0]}}) == ['branch.leaf.betas: at most steps + 1 expected, got 3']
+
+
+def test_a_rule_passes_over_what_is_wrong():
+    assert problems(branch={'low': 3.5, 'high': -1}) == ['branch.low: expected a whole number, got 3.5']
+
+
+# ---------------------------------------------------------------------- blocks by type
+def test_by_type():
+    root = Root.parse({'name': 'x', 'shape': {'type': 'Disk'}, 'any_shape': {'type': 'Star', 'points': None}})
+    assert root.shape == Circle(type='Disk')
+    assert isinstance(root.any_shape, OpenBlock)
+    dump = root.model_dump(exclude_none=True)
+    assert dump['shape'] == {'type': 'Disk', 'radius': 1.0}
+    assert dump['any_shape'] == {'type': 'Star', 'points': None}  # it stays as it is
+
+
+@pytest.mark.parametrize(
+    ('block', 'line'),
+    [
+        ({'type': 'Star'}, "shape.type: expected 'Circle' or 'Disk' or 'Square', got 'Star'"),
+        ({'type': 'Circle', 'side': 1}, 'shape.side: unknown option (known: radius, type)'),
+        ({'type': 'Square'}, 'shape.side: missing'),
+        ({'radius': 1.0}, 'shape.type: missing'),
+        ({'type': 3}, "shape.type: expected 'Circle' or 'Disk', got 3"),
+        ('Circle', "shape: expected a dictionary of options, got 'Circle'"),
+    ],
+)
+def test_wrong_block_by_type(block, line):
+    assert problems(shape=block) == [line]
 
 
 def test_where_comes_first():
     lines = problems('datasets.train', step=3, branch={'low': 3})
     assert sorted(lines) == [
-        'datasets.train.branch.low: at most high = 1 expected, got 3',
+        'datasets.train.branch.high: at least low = 3 expected, got 1',
         "datasets.train.step: unknown option, did you mean 'steps'?",
     ]
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from facesr_plugin import __version__, cli
+from facesr_plugin.errors import UserError
 
 NAMES = ['train', 'test', 'upscale', 'lmdb', 'degrade', 'curves', 'compare', 'report', 'export']
 
@@ -48,6 +49,18 @@ def test_command_is_called_by_its_name(say, name):
     assert (status, text.startswith(f'usage: facesr {name} [-h] ')) == (0, True)
 
 
+@pytest.mark.parametrize('name', NAMES[2:])
+def test_every_command_tells_its_version_and_its_defaults(say, name):
+    assert say(name, '--version') == (0, f'facesr {__version__}\n')
+    text = say(name, '--help')[1]
+    assert 'default:' in text
+    assert not re.search(r'default:\s+(None|False|\[\])', text)
+
+
+def test_a_default_of_nought_is_told(say):
+    assert 'of all draws (default: 0)' in ' '.join(say('degrade', '--help')[1].split())
+
+
 def run(*words: str, cwd) -> subprocess.CompletedProcess:
     command = [sys.executable, '-m', 'facesr_plugin.cli', *words]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
@@ -58,12 +71,26 @@ def test_the_loops_of_basicsr_read_their_own_options(name, tmp_path):
     done = run(name, '-opt', 'none.yml', cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr.startswith('error: none.yml: no such file, and none of those that come with the plugin: ')
-    assert run(name, '--help', cwd=tmp_path).stdout.startswith(f'usage: facesr {name} [-h] -opt OPT ')
+    assert run(name, '--version', cwd=tmp_path).stdout == f'facesr {__version__}\n'
+    assert run(name, '--help', cwd=tmp_path).stdout.startswith(f'usage: facesr {name} [-h] [--version] -opt OPT ')
 
 
 def test_errors_are_a_line_and_status_2(tmp_path):
     done = run('lmdb', '--hr', 'none', 'x.lmdb', cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, 'error: none: no such folder\n')
+
+
+@pytest.mark.parametrize('package', cli.EXTRAS)
+def test_a_package_of_an_extra_is_told(package, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['facesr'])
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in [name for name in sys.modules if name.startswith('facesr_plugin.report.')]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, 'facesr_plugin.commands.report', raising=False)
+    with pytest.raises(UserError) as told:
+        cli.main(['report', 'experiments/none'])
+    expected = f"facesr report: needs a package: pip install -e '.[{cli.EXTRAS[package]}]' ({package})"
+    assert str(told.value) == expected
 
 
 def test_help_imports_no_command():

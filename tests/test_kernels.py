@@ -111,9 +111,9 @@ def test_without_final_sinc_a_single_one():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'blur_kernel_size': 20}, 'blur_kernel_size: an odd number expected'),
+        ({'blur_kernel_size': 20}, 'blur_kernel_size: an odd number expected, got 20'),
         ({'blur_kernel_size2': 5}, 'blur_kernel_size2: expected greater than or equal to 7, got 5'),
-        ({'kernel_prob2': [0.5, 0.5]}, 'kernel_prob2: 6 numbers expected, as many as kernel_list2'),
+        ({'kernel_prob2': [0.5, 0.5]}, 'kernel_prob2: 6 numbers expected, as many as kernel_list2, got [0.5, 0.5]'),
         ({'kernel_prob': [0.9]}, 'kernel_prob: expected probabilities that sum to 1, got [0.9]'),
         ({'kernel_prob': [1.5, -0.5]}, 'kernel_prob: expected probabilities that sum to 1, got [1.5, -0.5]'),
         ({'blur_sigma': [3, 0.2]}, 'blur_sigma: expected [low, high] with low <= high, got [3, 0.2]'),

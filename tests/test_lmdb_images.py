@@ -174,6 +174,8 @@ def test_workers_read_what_the_parent_has_open(tmp_path, images, method):
     with multiprocessing.get_context(method).Pool(2) as pool:
         for read, image in zip(pool.map(reader.read, list(images)), images.values(), strict=True):
             np.testing.assert_array_equal(read, image)
+        pool.close()
+        pool.join()
     np.testing.assert_array_equal(reader.read('c'), images['c'])  # the parent reads on
 
 

@@ -46,6 +46,13 @@ def start(project: Path, name: str, options: list[str], breaking: tuple[str, int
     return subprocess.run(command, capture_output=True, text=True, cwd=project, check=False, start_new_session=True)
 
 
+@pytest.fixture(scope='module')
+def plain(project) -> str:
+    """Return the name of a run of the file as it is, that nothing breaks."""
+    assert start(project, 'plain', []).returncode == 0
+    return 'plain'
+
+
 def curves(project: Path, name: str) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(project / 'tb_logger' / name), size_guidance={'scalars': 0}, purge_orphaned_data=True)
     events.Reload()
@@ -63,7 +70,7 @@ def assert_same_run(project: Path, first: str, second: str) -> None:
             assert all(torch.equal(one[key][name], two[key][name]) for name in one[key]), (file, key)
         assert one.get('psnr') == two.get('psnr')
     assert (folders[0] / 'history.csv').read_bytes() == (folders[1] / 'history.csv').read_bytes()
-    assert not [path for folder in folders for path in folder.rglob('*.tmp') if folder is folders[0]]
+    assert not [path for folder in folders for path in folder.rglob('*.tmp')]
     assert curves(project, first) == curves(project, second)
 
 
@@ -91,20 +98,44 @@ def test_killed_run_goes_on_exactly_in_every_forward(project, variant):
     check_variant(project, variant, KILLS)
 
 
-@pytest.mark.parametrize(
-    ('number', 'status'), [(-signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
-def test_signal_saves_and_the_run_goes_on_exactly(project, number, status):
-    """The unbroken run is that of the first test's variant without EMA: it is made here if need be."""
-    if not (project / 'experiments' / 'plain' / 'models' / 'net_g_latest.pth').exists():
-        assert start(project, 'plain', []).returncode == 0
-    name = signal.Signals(abs(number)).name
-    done = start(project, name, [], ('step', 5, number))
-    assert done.returncode == status, done.stderr
-    assert done.stderr.endswith(f'Stopped by {name}.\n')
+def make_old(project: Path, state: Path) -> None:
+    """Have a state be one of commit 754be97 or before: options as in the file, without defaults; no counts of steps."""
+    content = torch.load(state, weights_only=True)
+    now, raw = content['facesr']['options'], yaml.safe_load((project / 'demo_exp1.yml').read_text())
+    train = {
+        **raw['train'],
+        'total_iter': 12,
+        'accumulate': 1,
+        'scheduler': {**raw['train']['scheduler'], 'periods': [12]},
+    }
+    train_set = {key: value for key, value in raw['datasets']['train'].items() if key in now['datasets']['train']}
+    blocks = {'network_g': raw['network_g'], 'train': train, 'datasets.train': train_set}
+    content['facesr']['options'] = {key: value for key, value in now.items() if not isinstance(value, dict)} | blocks
+    del content['facesr']['guard']
+    torch.save(content, state)
+
+
+def test_state_of_an_earlier_version_goes_on_exactly(project, plain):
+    assert start(project, 'old', [], ('step', 8, signal.SIGKILL)).returncode == -signal.SIGKILL
+    make_old(project, project / 'experiments' / 'old' / 'training_states' / '6.state')
+    done = start(project, 'old', ['queue_size=7'])
+    assert done.returncode == 2
+    assert done.stderr == 'error: queue_size: 6 expected, as the training state was saved under, got 7\n'
+    done = start(project, 'old', [])
+    assert 'going on from' in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert_same_run(project, plain, 'old')
+
+
+def test_signal_saves_and_the_run_goes_on_exactly(project, plain):
+    """Ctrl-C; `test_workers.py` has the other signals."""
+    name = 'SIGINT'
+    done = start(project, name, [], ('step', 5, -signal.SIGINT))
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.endswith('Stopped by SIGINT.\n')
     assert (project / 'experiments' / name / 'training_states' / '5.state').exists()
     assert start(project, name, []).returncode == 0
-    assert_same_run(project, 'plain', name)
+    assert_same_run(project, plain, name)
 
 
 def test_unreadable_image_saves_and_the_run_goes_on_exactly(project):

@@ -2,8 +2,10 @@
 
 import errno
 import fcntl
+import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,9 @@ import pytest
 import torch
 from tiny import BREAK, ROOT, make_project, run
 
+from facesr_plugin import files
 from facesr_plugin.errors import RunError
-from facesr_plugin.run import checkpoint
-from facesr_plugin.run import lock as run_lock
+from facesr_plugin.run import checkpoint, lock
 from facesr_plugin.run.finite_guard import LIMIT, FiniteGuard
 
 
@@ -24,6 +26,18 @@ def project(tmp_path_factory) -> Path:
     text = (root / 'demo_exp1.yml').read_text()
     (root / 'demo_exp1.yml').write_text(text.replace('logger:\n', 'logger:\n  keep_states: 2\n'))
     return root
+
+
+IMPATIENT = """
+import sys
+sys.path.insert(0, {root!r})
+from facesr_plugin import train
+from tensorboard.summary.writer import event_file_writer
+writer = event_file_writer.EventFileWriter
+stock = writer.__init__
+writer.__init__ = lambda self, logdir, *args, **kwargs: stock(self, logdir, 10, 0.01)
+train.command()
+"""
 
 
 def limit_file_size() -> None:
@@ -56,12 +70,29 @@ def test_full_disk_ends_the_run_and_keeps_what_was_there(project):
     assert not list(folder.rglob('*.tmp'))
 
 
+def test_disk_that_is_full_between_saves(project):
+    """Log and curves are what is written there; TensorBoard's thread and ours meet it."""
+    options = ['name=full_curves', 'train:total_iter=400', 'logger:print_freq=1', 'val:val_freq=400']
+    options += ['logger:save_checkpoint_freq=400', 'logger:use_tb_logger=true', 'train:scheduler:periods=[400]']
+    done = subprocess.run(
+        [sys.executable, '-c', IMPATIENT.format(root=str(ROOT)), '-opt', 'demo_exp1.yml', '--force_yml', *options],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        preexec_fn=limit_file_size,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1] == 'error: log or curves of the run: cannot be written: File too large'
+
+
 def test_second_training_of_a_run_is_refused(project):
     """It would rename the folder that the first one writes to."""
     folder = project / 'experiments' / 'twice'
     (folder / 'models').mkdir(parents=True)
-    holder = 'from facesr_plugin.run import lock as run_lock; from pathlib import Path; import sys\n'
-    holder += 'lock = run_lock.take(Path(sys.argv[1])); print("locked", flush=True); sys.stdin.read()'
+    holder = 'from facesr_plugin.run import lock; from pathlib import Path; import sys\n'
+    holder += 'held = lock.take(Path(sys.argv[1])); print("locked", flush=True); sys.stdin.read()'
     command = [sys.executable, '-c', holder, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout.readline() == 'locked\n'
@@ -75,12 +106,58 @@ def test_second_training_of_a_run_is_refused(project):
     assert run(*args, cwd=project).returncode == 0  # the lock is gone with the process
 
 
+def test_a_worker_that_outlives_a_killed_run_holds_no_lock(tmp_path):
+    """Loader processes of a run that was killed can live on for a while; the run can be gone on with all the same."""
+    code = (
+        'import os, signal, sys, time\n'
+        'from pathlib import Path\n'
+        'from facesr_plugin.run import lock\n'
+        'held = lock.take(Path(sys.argv[1]))\n'
+        'worker = os.fork()\n'
+        'if not worker: time.sleep(60)\n'
+        'print(worker, flush=True)\n'
+        'os.kill(os.getpid(), signal.SIGKILL)\n'
+    )
+    command = [sys.executable, '-c', code, str(tmp_path / 'run')]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        worker = int(killed.stdout.readline())
+        assert killed.wait() == -signal.SIGKILL
+        try:
+            os.kill(worker, 0)  # it lives
+            assert lock.take(tmp_path / 'run')
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_lock_without_fcntl(tmp_path):
+    """As on Windows, where filelock takes the lock."""
+    code = (
+        'import sys; sys.modules["fcntl"] = None\n'
+        'from pathlib import Path\n'
+        'from facesr_plugin.run import lock\n'
+        'from facesr_plugin.errors import run_command\n'
+        'assert lock.fcntl is None\n'
+        'held = lock.take(Path(sys.argv[1]))\n'
+        'print(held.is_locked)\n'
+        'run_command(lambda: lock.take(Path(sys.argv[1])))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code, str(tmp_path / 'run')],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = r'error: .*/run: another name expected, a training is running there \(.*/\.run\.lock\)\n'
+    assert (done.returncode, done.stdout) == (2, 'True\n')
+    assert re.fullmatch(expected, done.stderr)
+
+
 def test_file_system_without_locks(tmp_path, monkeypatch):
     def fail(file, operation):
         raise OSError(errno.ENOLCK, 'No locks available')
 
     monkeypatch.setattr(fcntl, 'lockf', fail)
-    assert run_lock.take(tmp_path / 'run') is None
+    assert lock.take(tmp_path / 'run') is None
 
 
 def test_save_says_how_much_room_it_needs(tmp_path, monkeypatch):
@@ -88,7 +165,7 @@ def test_save_says_how_much_room_it_needs(tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     checkpoint.save(tmp_path / 'a.pth', {'params': {'w': torch.ones(3)}})
-    monkeypatch.setattr(checkpoint.os, 'fsync', full)
+    monkeypatch.setattr(files.os, 'fsync', full)
     with pytest.raises(RunError, match=r'a\.pth: cannot be written: No space left on device; 1\.0 MB needed'):
         checkpoint.save(tmp_path / 'a.pth', {'params': {'w': torch.zeros(250_000)}})
     assert torch.equal(checkpoint.load(tmp_path / 'a.pth')['params']['w'], torch.ones(3))
@@ -164,3 +241,22 @@ def test_guard_counts_in_a_row():
     with pytest.raises(RunError, match='in 10 steps in a row'):
         guard.check(20)
     assert guard.skipped == 2 * LIMIT - 1
+
+
+def test_fp16_scaler_is_fed():
+    """It grows while gradients are finite, shrinks at one that is not, and that step is left out."""
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    scaler = torch.amp.GradScaler('cpu', init_scale=8.0, growth_interval=2)
+    guard = FiniteGuard(torch.device('cpu'))
+    weights, scales, skipped = [], [], []
+    for gradient in (1.0, 1.0, float('inf'), float('nan'), 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(weight * gradient).backward()
+        guard.step(optimizer, scaler)
+        weights.append(weight.item())
+        scales.append(scaler.get_scale())
+        skipped.append(guard.skipped.item())
+    assert weights == [0.5, 0.0, 0.0, 0.0, -0.5, -1.0]
+    assert scales == [8, 16, 8, 4, 4, 8]
+    assert skipped == [0, 0, 1, 2, 2, 2]

@@ -12,6 +12,7 @@ import facesr_plugin
 # isort: split
 import torch
 from basicsr.utils.dist_util import get_dist_info
+from small import model_options
 from torch import distributed
 
 forward, output = sys.argv[1], Path(sys.argv[2])
@@ -21,30 +22,9 @@ if is_dist:
 rank, world_size = get_dist_info()
 
 torch.manual_seed(0)
-model = facesr_plugin.AlphaRealESRNetModel(
-    {
-        'name': 'two',
-        'is_train': True,
-        'dist': is_dist,
-        'rank': rank,
-        'world_size': world_size,
-        'num_gpu': 0,
-        'scale': 4,
-        'manual_seed': 0,
-        'queue_size': 0,
-        'datasets': {'train': {}},
-        'network_g': {'type': 'FaceSRResNet', 'num_feat': 8, 'num_block': 2},
-        'path': {'experiments_root': str(output.parent)},
-        'train': {
-            'total_iter': 2,
-            'precision': 'fp32',
-            'optim_g': {'type': 'Adam', 'lr': 1e-3},
-            'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [2]},
-            'pixel_opt': {'type': 'RegularizedL1Loss', 'forward': forward},
-            'alpha_opt': {'start': 0.8, 'end': 0.4},
-        },
-    }
-)
+changes = {'train.pixel_opt.forward': forward, 'train.total_iter': 2, 'train.scheduler.periods': [2]}
+opt = model_options(output.parent, changes) | {'dist': is_dist, 'rank': rank, 'world_size': world_size}
+model = facesr_plugin.AlphaRealESRNetModel(opt)
 generator = torch.Generator().manual_seed(1)
 for iteration in (1, 2):
     lq, gt = torch.rand(4, 3, 12, 12, generator=generator), torch.rand(4, 3, 48, 48, generator=generator)

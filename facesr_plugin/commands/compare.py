@@ -12,6 +12,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.data.images import write_image
 from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
 from facesr_plugin.enlarge.network import pick_device
@@ -21,10 +22,7 @@ from facesr_plugin.report.comparison import Crop, draw_comparison, load_networks
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Draw LR pictures, bicubic enlarging, what networks make of them, and the HR pictures.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Draw LR pictures, bicubic enlarging, what networks make of them, and the HR pictures.')
     parser.add_argument('--lr', type=Path, required=True, help='LR pictures, *.lmdb or a folder')
     parser.add_argument('--hr', type=Path, required=True, help='HR pictures of the same names, *.lmdb or a folder')
     parser.add_argument(

@@ -10,6 +10,7 @@ train_psnr.png, val_loss.png, train_loss.png, alpha.png and lr.png, and the firs
 import argparse
 from pathlib import Path
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.errors import UserError
 from facesr_plugin.report.charts import write_figures
 from facesr_plugin.report.experiment import load_experiments
@@ -17,10 +18,7 @@ from facesr_plugin.report.experiment import load_experiments
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Plot loss, PSNR, alpha and learning rate over the epochs (iterations where rows share one).',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Plot loss, PSNR, alpha and learning rate over the epochs (iterations where rows share one).')
     parser.add_argument(
         'experiments', nargs='+', help='experiment folders, their history.csv, records, or NAME=PATTERN of several'
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.data.images import read_image, read_shape, write_image
 from facesr_plugin.data.lmdb_writer import image_keys
 from facesr_plugin.data.sizes import lr_shape
@@ -72,10 +73,7 @@ def draw_preview(faces: dict[str, Path], degradation: Degradation, seeds: range)
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Degrade HR pictures to LR pictures (PNG, same names), or only preview that.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Degrade HR pictures to LR pictures (PNG, same names), or only preview that.')
     parser.add_argument('-i', '--input', type=Path, required=True, help='folder of HR pictures')
     parser.add_argument('-o', '--output', type=Path, help='folder for the LR pictures')
     parser.add_argument('--opt', type=Path, help="training option file whose ranges to use; Real-ESRNet's without")

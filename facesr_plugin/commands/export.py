@@ -9,16 +9,14 @@ What a file computes or holds is compared with the network before it is written.
 import argparse
 from pathlib import Path
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.enlarge.export import FORMATS, check_outputs, describe, export
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Export a trained network: ONNX, with any batch size, height and width, and safetensors.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Export a trained network: ONNX, with any batch size, height and width, and safetensors.')
     parser.add_argument(
         '-o',
         '--output',
@@ -28,7 +26,6 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         metavar='FILE',
         help=f'files to make, {" or ".join(FORMATS)}',
-        default=argparse.SUPPRESS,
     )
     parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
     parser.add_argument('--key', choices=('params', 'params_ema'), help='which weights in it; the better ones without')

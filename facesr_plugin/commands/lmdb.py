@@ -9,20 +9,16 @@ The values are PNGs; `--raw` stores pixels, which only `FaceDegradationDataset` 
 import argparse
 from pathlib import Path
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.data.packing import pack
 from facesr_plugin.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Pack images into LMDBs. Every image that cannot be used is named, and then nothing is written.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Pack images into LMDBs. Every image that cannot be used is named, and then nothing is written.')
     both = {'type': Path, 'nargs': 2, 'metavar': ('FOLDER', 'LMDB')}
-    parser.add_argument(
-        '--hr', **both, required=True, help='HR images, and the LMDB to make', default=argparse.SUPPRESS
-    )
+    parser.add_argument('--hr', **both, required=True, help='HR images, and the LMDB to make')
     parser.add_argument('--lr', **both, help='LR images of the same relative names, and the LMDB to make')
     parser.add_argument('--scale', type=int, default=4, help='HR size / LR size; divides the sides of HR images')
     values = parser.add_mutually_exclusive_group()

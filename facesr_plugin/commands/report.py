@@ -9,6 +9,7 @@ the degradation. Of an unfinished or damaged experiment it shows what is there a
 import argparse
 from pathlib import Path
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
 from facesr_plugin.enlarge.network import pick_device
 from facesr_plugin.errors import UserError
@@ -20,10 +21,7 @@ from facesr_plugin.report.page import collect_pictures, render
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Write a self-contained page about one experiment or several.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Write a self-contained page about one experiment or several.')
     parser.add_argument(
         'experiments',
         nargs='+',

@@ -14,6 +14,7 @@ import os
 import sys
 from pathlib import Path
 
+from facesr_plugin.command_line import Parser
 from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, DEVICE_HELP, PRECISIONS, device_name
 from facesr_plugin.enlarge.plan import STDIO, make_plan
 from facesr_plugin.errors import UserError, run_command
@@ -22,10 +23,7 @@ from facesr_plugin.pictures.formats import READ, WRITTEN
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Upscale pictures with a trained network. Exit status 1: some could not be, and were skipped.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Upscale pictures with a trained network. Exit status 1: some could not be, and were skipped.')
     parser.add_argument(
         '-i',
         '--input',

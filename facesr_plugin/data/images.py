@@ -3,6 +3,7 @@
 `pictures/` reads what else a file holds, by the same decoding.
 """
 
+import os
 from pathlib import Path
 
 import cv2
@@ -17,24 +18,47 @@ __all__ = ['EXTENSIONS', 'decode_image', 'list_images', 'read_image', 'read_shap
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Return the image files below `folder`, subfolders included, hidden ones left out, sorted by relative path.
+    """Return the image files below `folder`, hidden ones left out, sorted by relative path.
+
+    Subfolders are included, linked ones too, each folder once: a link to one that is there anyway adds nothing, so that
+    links cannot lead in circles.
 
     Raises:
-        UserError: `folder` is not a folder, or holds no image file.
+        UserError: `folder` is not a folder or holds no image file, or a folder below it cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder')
-    files = sorted(
-        path
-        for path in folder.rglob('*')
-        if path.suffix.lower() in EXTENSIONS
-        and path.is_file()
-        and not any(part.startswith('.') for part in path.relative_to(folder).parts)
-    )
+    files: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    folders, linked = [folder], []
+    while folders or linked:  # the folders themselves first: a link to one of them does not rename its images
+        current = folders.pop() if folders else linked.pop(0)
+        status = current.stat()
+        if (identity := (status.st_dev, status.st_ino)) in seen:
+            continue
+        seen.add(identity)
+        for entry in _entries(current):
+            path = current / entry.name
+            if entry.is_dir():
+                (linked if entry.is_symlink() else folders).append(path)
+            elif path.suffix.lower() in EXTENSIONS:
+                if entry.is_file() or entry.is_symlink():  # one to nothing is named when it is read
+                    files.append(path)
+            elif entry.is_symlink() and not path.suffix and not path.exists():  # e.g. to a disk that is not mounted
+                raise UserError(f'{path}: a link to nothing; remove it, or mend what it points to')
     if not files:
         raise UserError(f'{folder}: holds no image ({", ".join(EXTENSIONS)})')
-    return files
+    return sorted(files)
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    """Return what is in a folder, hidden entries left out, in order."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if entry.name[0] != '.'), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f'{folder}: {error.strerror}') from error
 
 
 def decode_image(data: bytes | memoryview, name: str | Path) -> np.ndarray:

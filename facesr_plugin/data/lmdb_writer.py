@@ -16,6 +16,7 @@ from tqdm import tqdm
 from facesr_plugin.data.images import list_images
 from facesr_plugin.data.lmdb_images import LmdbImages, close, image_key
 from facesr_plugin.errors import UserError
+from facesr_plugin.files import sync
 
 MAX_KEY = 511  # bytes, LMDB's limit
 BATCH = 32  # images encoded side by side and written in one transaction
@@ -74,7 +75,7 @@ def write_lmdbs(
                 _verify(part, path, expected, pool)
         for part, path in zip(parts, paths, strict=True):
             part.rename(path)
-            _sync(path.parent)
+            sync(path.parent)
     except (OSError, lmdb.Error) as error:
         raise UserError(f'{", ".join(map(str, paths))}: cannot be written ({error})') from error
     finally:
@@ -124,9 +125,9 @@ def _fill(
             environment.sync(True)
     for part, text in zip(parts, lines, strict=True):
         file = part / 'meta_info.txt'
-        file.write_text(''.join(text), 'ascii')
-        _sync(file)
-        _sync(part)
+        file.write_text(''.join(text), 'ascii', newline='\n')
+        sync(file)
+        sync(part)
     return digests
 
 
@@ -163,12 +164,3 @@ def _encode(image: np.ndarray, png_level: int | None) -> bytes:
 def _digest(image: np.ndarray) -> bytes:
     """Return a hash of the pixels."""
     return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
-
-
-def _sync(path: Path) -> None:
-    """Have the disk keep what was written to a file, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

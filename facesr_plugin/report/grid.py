@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import matplotlib
 import numpy as np
-from matplotlib import font_manager, ft2font
 from PIL import Image, ImageDraw, ImageFont
 
 GAP = 6  # px between cells
@@ -78,7 +76,9 @@ def find_font(text: str, bold: bool = False) -> tuple[Path, str]:
 
     Where none has them, the closest Latin letters stand for them, or else their numbers (`U+9854`): no boxes are drawn.
     """
-    dejavu = Path(matplotlib.get_data_path(), 'fonts/ttf', f'DejaVuSans{"-Bold" * bold}.ttf')
+    from matplotlib import font_manager  # an extra (`cli.EXTRAS`), and `facesr degrade` draws only previews
+
+    dejavu = _dejavu('-Bold' * bold)
     wanted = {ord(character) for character in text if character.isprintable()}
     if wanted <= _characters(dejavu):
         return dejavu, _printable(text)
@@ -88,12 +88,18 @@ def find_font(text: str, bold: bool = False) -> tuple[Path, str]:
     return dejavu, ''.join(map(_transliterated, _printable(text)))
 
 
+def _dejavu(style: str = '') -> Path:
+    from matplotlib import get_data_path
+
+    return Path(get_data_path(), 'fonts/ttf', f'DejaVuSans{style}.ttf')
+
+
 def _printable(text: str) -> str:
     return ''.join(character if character.isprintable() else '?' for character in text)
 
 
 def _transliterated(character: str) -> str:
-    known = _characters(Path(matplotlib.get_data_path(), 'fonts/ttf', 'DejaVuSans.ttf'))
+    known = _characters(_dejavu())
     if ord(character) in known:
         return character
     plain = ''.join(part for part in unicodedata.normalize('NFKD', character) if ord(part) in known)
@@ -103,6 +109,8 @@ def _transliterated(character: str) -> str:
 @cache
 def _characters(font: Path) -> frozenset[int]:
     """Return the characters that a font has; none where it cannot be read."""
+    from matplotlib import ft2font
+
     try:
         return frozenset(ft2font.FT2Font(str(font)).get_charmap())
     except (OSError, RuntimeError):

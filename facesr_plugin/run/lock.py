@@ -1,23 +1,26 @@
 """One training at a time in an experiment's folder: a second one would move it aside while the first writes there."""
 
 import errno
-import fcntl
 from pathlib import Path
-from typing import TextIO
 
 from facesr_plugin.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def take(experiment: Path) -> TextIO | None:
+def take(experiment: Path) -> object | None:
     """Lock an experiment until this process ends, however it ends; loader processes do not inherit the lock.
 
     Args:
         experiment: Its folder, which need not exist. The lock file `.NAME.lock` lies beside it.
 
     Returns:
-        The open lock file, to be kept; None on a file system without locks.
+        What holds the lock, to be kept; None on a file system without locks.
 
     Raises:
         UserError: Another process has locked it, or the file cannot be made.
@@ -25,12 +28,23 @@ def take(experiment: Path) -> TextIO | None:
     path = experiment.with_name(f'.{experiment.name}.lock')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open('w')
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        return _lock(path)
+    except (BlockingIOError, TimeoutError) as error:
         raise UserError(f'{experiment}: another name expected, a training is running there ({path})') from error
     except OSError as error:
         if error.errno in UNSUPPORTED:
             return None
         raise UserError(f'{path}: {error.strerror}') from error
-    return file
+
+
+def _lock(path: Path) -> object:
+    """Lock a file, at once or not at all."""
+    if fcntl:  # not `flock`, which filelock takes here: a loader process that outlives a killed run would hold it
+        file = path.open('w')
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+    import filelock
+
+    lock = filelock.FileLock(path)
+    lock.acquire(blocking=False)
+    return lock

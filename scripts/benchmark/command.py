@@ -19,6 +19,7 @@ from benchmark.cases import GROUPS
 from benchmark.models import SCALE, Setup
 from benchmark.rows import Row, as_row, format_report
 from benchmark.timing import measure
+from facesr_plugin.command_line import Parser
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, smallest_side
 from facesr_plugin.errors import UserError
 from facesr_plugin.report.machine import ROOT
@@ -44,10 +45,7 @@ QUICK = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Print a table of times and memory, ours beside stock BasicSR and Real-ESRGAN.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Print a table of times and memory, ours beside stock BasicSR and Real-ESRGAN.')
     parser.add_argument('--device', choices=SIZES, help='None: both; without a CUDA device its rows are not measured')
     parser.add_argument('--only', nargs='+', choices=list(GROUPS), default=list(GROUPS), help='groups of rows')
     patches = ', '.join(f'{sizes["patch"]} on {device}' for device, sizes in SIZES.items())

@@ -24,16 +24,14 @@ from tqdm import tqdm
 
 from experiments.protocol import Run, check_runs, choose, load_protocol
 from experiments.trainer import Trainer
+from facesr_plugin.command_line import Parser
 from facesr_plugin.errors import RunError, UserError
 from facesr_plugin.report.records import Record, summarise, write_table
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description='Train a grid of option files and seeds; what is done is not trained again.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser('Train a grid of option files and seeds; what is done is not trained again.')
     parser.add_argument('protocol', type=Path, help='protocol file, YAML')
     parser.add_argument('-o', '--output', type=Path, required=True, help='folder for the records and the table')
     parser.add_argument('--only', nargs='+', metavar='CELL', help='train these cells only')
