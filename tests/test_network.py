@@ -100,3 +100,27 @@ def test_every_scale_and_one_channel(channels, upscale):
     lq = torch.rand(1, 3, 6, 5)
     with torch.no_grad():
         assert torch.equal(found(lq), net(lq))
+
+
+def test_device_by_number_and_as_an_object(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    assert pick_device('cuda:1') == pick_device(torch.device('cuda', 1)) == torch.device('cuda:1')
+    assert pick_device(torch.device('cpu')) == torch.device('cpu')
+    with pytest.raises(UserError, match=r'^device: cuda:2 is not available here, cuda, cpu is$'):
+        pick_device('cuda:2')
+    with pytest.raises(UserError, match=r'^device: one of .* expected, got cuda:x$'):
+        pick_device('cuda:x')
+
+
+@pytest.mark.parametrize('wrapper', ['model', 'state_dict', 'generator'])
+def test_wrapped_weights(tmp_path, wrapper):
+    net = make_net()
+    checkpoint.save(tmp_path / 'net.pth', {wrapper: net.state_dict(), 'epoch': 3})
+    assert load_network(tmp_path / 'net.pth').conv_first.weight.equal(net.conv_first.weight)
+
+
+def test_any_key(tmp_path):
+    net = make_net()
+    checkpoint.save(tmp_path / 'net.pth', {'mine': net.state_dict(), 'params': {}})
+    assert load_network(tmp_path / 'net.pth', 'mine').conv_first.weight.equal(net.conv_first.weight)

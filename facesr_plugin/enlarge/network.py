@@ -22,9 +22,10 @@ def pick_device(name: str | torch.device) -> torch.device:
     name = str(name)
     if not is_device(name):
         raise UserError(f'device: one of {", ".join(DEVICES)} or e.g. cuda:1 expected, got {name}')
-    count = {'cuda': torch.cuda.device_count(), 'mps': int(torch.backends.mps.is_available()), 'cpu': 1}
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = {'cuda': gpus, 'mps': int(torch.backends.mps.is_available()), 'cpu': 1}
     if name == 'auto':
-        name = next(device for device, there in count.items() if there)
+        name = next(device for device, number in count.items() if number)
     kind, _, index = name.partition(':')
     if int(index or 0) >= count[kind]:
         raise UserError(f'device: {name} is not available here, {", ".join(d for d in count if count[d])} is')
