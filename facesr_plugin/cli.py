@@ -8,8 +8,8 @@ import argparse
 import sys
 from importlib import import_module
 
-from facesr_plugin import __version__
 from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.version import VERSION
 
 COMMANDS = {  # name: the module whose `main` it is, and its line in the help
     'train': ('facesr_plugin.train', 'train a network as an option file says, with the loop of BasicSR'),
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         description='Blind face super-resolution: train, test and use networks.',
         epilog='`facesr COMMAND --help` tells the options of a command.',
     )
-    parser.add_argument('--version', action='version', version=f'facesr {__version__}')
+    parser.add_argument('--version', action='version', version=f'facesr {VERSION}')
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for name, (_, line) in COMMANDS.items():
         commands.add_parser(name, help=line, add_help=False)

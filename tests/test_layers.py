@@ -14,7 +14,7 @@ import facesr_plugin
 
 PACKAGE = Path(facesr_plugin.__file__).parent
 FLOORS = (
-    {'errors', 'files', 'blocks', 'compat'},
+    {'errors', 'files', 'blocks', 'compat', 'command_line', 'version'},
     {'archs', 'losses', 'degradations', 'data'},
     {'run'},
     {'models'},

@@ -95,7 +95,7 @@ def test_a_worker_that_outlives_a_killed_run_holds_no_lock(tmp_path):
         assert killed.wait() == -signal.SIGKILL
         try:
             os.kill(worker, 0)  # it lives
-            assert run_lock.take(tmp_path / 'run')
+            assert lock.take(tmp_path / 'run')
         finally:
             os.kill(worker, signal.SIGKILL)
 

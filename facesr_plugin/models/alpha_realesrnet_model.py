@@ -261,7 +261,9 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if decides:
             self._add_row(scores, self.baselines[name], tb_logger)
             self._keep_best(scores)
-        report(name, current_iter, scores, self.baselines[name], self.record.best if decides else {}, tb_logger)
+        optimizer = self.optimizers[0] if self.optimizers else None
+        best = self.record.best if decides else {}
+        report(name, current_iter, scores, self.baselines[name], best, tb_logger, optimizer)
 
     @torch.no_grad()
     def _score(self, dataloader: DataLoader, current_iter: int | str, save_img: bool) -> dict[str, Scores]:
