@@ -98,7 +98,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
 
     def instead(command, log, **variables):
         code = f'print({command[3:]!r}, {variables.get("PYTHONPATH")!r})'
-        run([command[0], '-c', code] if command[2] == 'pip' else command, log)
+        run([command[0], '-c', code] if 'pip' in command else command, log)
 
     monkeypatch.setattr(set_up, 'run', instead)
     return root
