@@ -15,8 +15,7 @@ It does so as soon as BasicSR is imported, before or after (`registry.py`); alon
 - `report/`: what looks at results: curves, comparisons, the page.
 - `commands/`, `cli.py`: the command `facesr`; `train.py` and `test.py` are two of its subcommands.
 - `spandrel.py`: importing it lets programs built on spandrel load these networks.
-- `errors.py`, `files.py`, `blocks.py`, `compat.py`, `command_line.py`, `version.py`: what all
-  stand on.
+- `errors.py`, `files.py`, `blocks.py`, `compat.py`, `command_line.py`: what all stand on.
 
 Nothing imports what stands above it: from the ground up that is `errors`, `files`, `blocks`; archs, losses,
 degradations, data; run; models; options; enlarge; report; commands; the entry points.
@@ -27,11 +26,10 @@ from typing import Any
 
 from facesr_plugin import compat
 from facesr_plugin.registry import register
-from facesr_plugin.version import VERSION
+from facesr_plugin.version import __version__
 
 compat.around_basicsr(after=register)
 
-__version__ = VERSION
 _HOMES = {
     'AlphaRealESRNetModel': 'models.alpha_realesrnet_model',
     'FaceDegradationDataset': 'data.face_degradation_dataset',
@@ -39,7 +37,7 @@ _HOMES = {
     'RegularizedL1Loss': 'losses.regularized_l1_loss',
     'upscale': 'enlarge.api',
 }
-__all__ = list(_HOMES)
+__all__ = ['__version__', *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 
 from facesr_plugin.errors import UserError, run_command
-from facesr_plugin.version import VERSION
+from facesr_plugin.version import __version__
 
 COMMANDS = {  # name: the module whose `main` it is, and its line in the help
     'train': ('facesr_plugin.train', 'train a network as an option file says, with the loop of BasicSR'),
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         description='Blind face super-resolution: train, test and use networks.',
         epilog='`facesr COMMAND --help` tells the options of a command.',
     )
-    parser.add_argument('--version', action='version', version=f'facesr {VERSION}')
+    parser.add_argument('--version', action='version', version=f'facesr {__version__}')
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for name, (_, line) in COMMANDS.items():
         commands.add_parser(name, help=line, add_help=False)

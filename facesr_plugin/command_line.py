@@ -2,7 +2,7 @@
 
 import argparse
 
-from facesr_plugin.version import VERSION
+from facesr_plugin.version import __version__
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, formatter_class=_Formatter)
-        self.add_argument('--version', action='version', version=f'facesr {VERSION}')
+        self.add_argument('--version', action='version', version=f'facesr {__version__}')
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -1,9 +1,13 @@
 """Errors that are told in one line on stderr instead of a traceback, and the exit status that goes with each."""
 
+import errno
+import io
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
+
+_FULL = {getattr(errno, name) for name in ('ENOSPC', 'EDQUOT', 'EFBIG') if hasattr(errno, name)}
 
 
 class UserError(ValueError):
@@ -47,7 +51,13 @@ def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error says that memory ran out; PyTorch has no type of its own for that on the CPU."""
     torch = sys.modules.get('torch')
     kinds = (MemoryError, torch.OutOfMemoryError) if torch else MemoryError
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    is_refused = isinstance(error, OSError) and error.errno == errno.ENOMEM  # a process could not be started
+    return isinstance(error, kinds) or is_refused or "can't allocate memory" in str(error)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error says that a file may not grow: the disk is full, or a quota is."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def run_command(main: Callable[[], int | None]) -> None:
@@ -55,6 +65,9 @@ def run_command(main: Callable[[], int | None]) -> None:
 
     Of a `UserError` or `RunError` each line is shown, no more.
     """
+    for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     try:
         sys.exit(main())
     except (UserError, RunError) as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 from facesr_plugin.errors import RunError
@@ -18,7 +19,7 @@ def replace_file(path: str | Path, data: bytes | memoryview) -> None:
         OSError: The file cannot be written, e.g. the disk is full; `path` is as it was, the temporary file is gone.
     """
     path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    temporary = path.with_name(f'.{os.getpid()}.{threading.get_ident()}.tmp')  # short: names may be as long as they can
     try:
         with open(temporary, 'wb') as file:
             file.write(data)

@@ -5,6 +5,8 @@ as root and checked options.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +17,38 @@ import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and regi
 
 # isort: split
 from basicsr import test as pipeline
+from basicsr.utils import get_root_logger
 
 from facesr_plugin.errors import run_command
+from facesr_plugin.models.validation import needs_hr
 from facesr_plugin.options.load import parse_options
 
 
 def main() -> None:
     """Test as the command line says."""
-
-    def parse(root_path: str, is_train: bool) -> tuple[dict[str, Any], Any]:
-        opt, args = parse_options(root_path, is_train)
-        if opt['val'].get('metrics') and not all(block.get('dataroot_gt') for block in opt['datasets'].values()):
-            print('val.metrics: a data set has no dataroot_gt (HR images), so no metric is computed')
-            opt['val']['metrics'] = None
-        return opt, args
-
-    pipeline.parse_options = parse
+    pipeline.parse_options = parse_options
+    pipeline.build_model = partial(_build_model, pipeline.build_model)
     pipeline.test_pipeline(str(Path.cwd()))
+
+
+def _build_model(stock: Callable[[dict[str, Any]], Any], opt: dict[str, Any]) -> Any:
+    """Build the model; of a set without HR images it is to compute those metrics only that need none."""
+    model = stock(opt)
+    metrics, validation = opt['val'].get('metrics') or {}, model.validation
+
+    def validate(loader: Any, *args: Any, **kwargs: Any) -> None:
+        of_set = metrics
+        if 'gt' not in loader.dataset[0]:
+            of_set = {name: options for name, options in metrics.items() if not needs_hr(options)}
+            if left_out := ', '.join(metrics.keys() - of_set):
+                name = loader.dataset.opt['name']
+                get_root_logger().warning(f'{name}: no HR images (dataroot_gt), so not computed: {left_out}')
+        model.opt['val']['metrics'] = of_set or None
+        model.__dict__.pop('metric_results', None)  # BasicSR's, with the metrics of the set before
+        validation(loader, *args, **kwargs)
+
+    model.validation = validate
+    return model
 
 
 def command() -> None:

@@ -4,13 +4,15 @@ BasicSR's own `train_pipeline` does the work, with the current folder as root. I
 `TrainingRun` stands in for them, here and nowhere else.
 """
 
-import multiprocessing
+import logging
 import os
 import signal
 import sys
+import threading
+import time
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,15 +28,20 @@ from basicsr import train as pipeline
 from basicsr.models import build_model
 from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 
+from facesr_plugin.data import workers
 from facesr_plugin.data.epoch_sampler import EpochSampler
+from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
-from facesr_plugin.errors import RunError, UserError, is_out_of_memory, run_command
-from facesr_plugin.options.compare import described, differences
+from facesr_plugin.errors import RunError, UserError, is_full, is_out_of_memory, run_command
+from facesr_plugin.options.compare import check_data, data_of, described, differences
 from facesr_plugin.options.load import parse_options
 from facesr_plugin.run import lock, state
-from facesr_plugin.run.processes import is_distributed, sum_over_processes
+from facesr_plugin.run.processes import is_distributed, is_lost_process, sum_over_processes
 
-CHECK_SIGNALS_EVERY = 10  # iterations, in a distributed run, whose processes must agree to stop
+CHECK_SIGNALS_EVERY = {'cpu': 1, 'cuda': 10}  # iterations, where several processes must agree to stop
+# Seconds after a signal until which it may come again without being a second one: `timeout` sends it to the command and
+# to the group, torchrun passes on what it got.
+AGAIN_AFTER, AGAIN_AFTER_IN_TORCHRUN = 2.0, 10.0
 OUT_OF_MEMORY = (
     'train.precision: bf16, train.pixel_opt.forward: sampled or sequential, or a smaller batch_size_per_gpu with'
     ' train.accumulate needs less'
@@ -62,31 +69,40 @@ class TrainingRun:
     def __init__(self) -> None:
         self.opt: dict[str, Any] = {}
         self.checked_opt: dict[str, Any] = {}
+        self.may_differ = False  # the training images from those of the state that it goes on from
+        self.notice: str | None = None  # that they do
+        self.found: dict[str, Any] | None = None  # that state
+        self.data: dict[str, Any] = {}  # their fingerprint
         self.lock: object | None = None
         self.model: Any = None
         self.tb_logger: Any = None
         self.sampler: EpochSampler | None = None
         self.start_iter = 0
         self.is_between = False  # iterations: the next one's batch is being drawn
-        self.signal = 0
+        self.signal, self.signalled = 0, 0.0
 
     def install(self) -> None:
-        """Put this run's parts where `train_pipeline` looks them up, and take SIGINT and SIGTERM."""
+        """Put this run's parts where `train_pipeline` looks them up, and take the signals that stop it."""
         pipeline.parse_options = self.parse_options
         pipeline.load_resume_state = self.load_resume_state
         pipeline.init_tb_loggers = partial(self.init_tb_loggers, pipeline.init_tb_loggers)
+        pipeline.build_dataloader = partial(self.build_dataloader, pipeline.build_dataloader)
         pipeline.EnlargedSampler = self.make_sampler
         pipeline.build_model = self.build_model
         pipeline.MessageLogger = self.make_message_logger
         pipeline.CPUPrefetcher = partial(self.make_prefetcher, Prefetcher)
         pipeline.CUDAPrefetcher = partial(self.make_prefetcher, CudaPrefetcher)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.take_signal)
+        logging.raiseExceptions = False  # a log that the disk has no room for is no error of the program
+        threading.excepthook = partial(hide_full_disk, threading.excepthook)
+        for number in workers.STOPPING:
+            if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self.take_signal)
 
     # ----------------------------------------- in the order in which train_pipeline calls them
     def parse_options(self, root_path: str, is_train: bool) -> tuple[dict[str, Any], Namespace]:
         """Read and check the option file, lock the run; a batch of the loader holds all images of an iteration."""
         self.opt, args = parse_options(root_path, is_train)
+        self.may_differ = args.allow_other_data
         if self.opt['rank'] == 0:
             self.lock = lock.take(Path(self.opt['path']['experiments_root']))
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train']['accumulate']
@@ -99,6 +115,9 @@ class TrainingRun:
         found = state.find(opt)
         if found and (problems := differences(self.checked_opt, found)):
             raise UserError('\n'.join(problems))
+        if found:
+            self.notice = check_data(opt['datasets']['train'], found, self.may_differ)
+        self.found = found
         self.start_iter = found['iter'] if found else 0
         if self.checked_opt['manual_seed'] is None:
             saved = found and (found.get('facesr', {}).get('options') or {}).get('manual_seed')
@@ -119,14 +138,32 @@ class TrainingRun:
         """Sample in an order that depends on the seed, from where a resumed run goes on."""
         batch = self.opt['datasets']['train']['batch_size_per_gpu']
         options = {'seed': self.opt['manual_seed'], 'batch_size': batch, 'start_iter': self.start_iter}
+        shares = dataset.shares() if isinstance(dataset, FaceDegradationDataset) else []
+        if len(shares) > 1:
+            for part in shares:
+                line = f'Training images of {part.name}: {part.images:,}, {part.share:.1%} of the samples'
+                get_root_logger().info(line)
+            if dataset.options.weights:
+                options['shares'] = shares
         self.sampler = EpochSampler(dataset, num_replicas, rank, ratio, **options)
+        self.data = data_of(dataset)
+        if self.found:  # the loop asks the state; with another number of images it is another epoch
+            self.found['epoch'] = self.start_iter // self.sampler.iter_per_epoch
         return self.sampler
+
+    def build_dataloader(self, stock: Any, dataset: Any, dataset_opt: dict[str, Any], **args: Any) -> Any:
+        """Build a loader whose processes end with this one; they stay for all epochs where that changes no sample."""
+        if isinstance(dataset, FaceDegradationDataset) and dataset_opt['num_worker_per_gpu']:
+            dataset_opt = dataset_opt | {'persistent_workers': True}
+        return workers.prepare(stock(dataset, dataset_opt, **args))
 
     def build_model(self, opt: dict[str, Any]) -> Any:
         """Build the model, and tell it what its history and states say of the run."""
-        state.check_shared(Path(opt['path']['training_states']), opt['rank'], self.start_iter)
         self.model = build_model(opt)
         self.model.tb_logger, self.model.checked_opt = self.tb_logger, self.checked_opt
+        self.model.data = self.data
+        if self.notice:
+            get_root_logger().warning(self.notice)
         self.model.iter_per_epoch = self.sampler.iter_per_epoch
         return self.model
 
@@ -144,33 +181,52 @@ class TrainingRun:
         def between() -> Iterator[None]:
             self.stop_if_asked()
             self.is_between = True
-            yield
+            try:
+                yield
+            except Exception as error:
+                if (told := workers.explained(error, prefetcher.processes)) is error:
+                    raise
+                raise told from error
             self.is_between = False
 
-        return kind(loader, between)
+        prefetcher = kind(loader, between)
+        return prefetcher
 
     # ------------------------------------------------------------------- stopping
     def take_signal(self, number: int, frame: Any) -> None:
-        """Note a signal; a second one ends the process at once. The loader's processes end with this one."""
+        """Note a signal, and say so; a second one ends the process at once."""
         del frame
-        if multiprocessing.parent_process() is not None:  # a terminal sends Ctrl-C to the loader's processes too
-            return
-        if self.signal:
+        now = time.monotonic()
+        patience = AGAIN_AFTER_IN_TORCHRUN if is_distributed() else AGAIN_AFTER
+        if not self.signal:
+            self.signal, self.signalled = number, now
+            line = (
+                f'{signal.Signals(number).name}: ending after this iteration; once more in {patience:.0f} s: at once\n'
+            )
+            with suppress(OSError):  # the terminal may be gone
+                os.write(2, line.encode())  # print may have been interrupted
+        elif now - self.signalled > patience:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.signal = number
 
     def stop_if_asked(self) -> None:
         """Save and stop if this process, or in a distributed run any, was sent a signal."""
         number = self.signal
         if is_distributed():
-            if self.model.current_iter % CHECK_SIGNALS_EVERY:
+            if self.model.current_iter % CHECK_SIGNALS_EVERY[self.model.device.type]:
                 return
-            asked = sum_over_processes(torch.tensor(float(number > 0)), self.model.device)
-            number = number or (signal.SIGTERM if asked else 0)
+            asked = torch.zeros(max(workers.STOPPING) + 1)
+            asked[number] = 1
+            number = max(sum_over_processes(asked, self.model.device).nonzero().flatten().tolist())
         if number:
             self.save()
             raise Stopped(number)
+
+    @property
+    def iteration(self) -> int:
+        """The last iteration that was done, or that the run goes on from; models of other classes do not tell."""
+        total = self.opt['train']['total_iter']
+        return max(self.start_iter, getattr(self.model, 'current_iter', total))
 
     def save(self) -> None:
         """Save weights and state of the last finished iteration, unless they are."""
@@ -184,6 +240,25 @@ class TrainingRun:
         self.model.finish_iteration()
 
 
+def hide_full_disk(stock: Callable[[Any], None], args: Any) -> None:
+    """Say nothing of a disk that is full for TensorBoard's thread: its next call raises the error in ours."""
+    if not is_full(args.exc_value):
+        stock(args)
+
+
+def explained(error: Exception) -> Exception:
+    """Return what to raise for an error that ends a run: a line where it is not the program's."""
+    if isinstance(error, UserError | RunError):
+        return error
+    if is_lost_process(error):
+        return RunError('another process of this run has ended: its own lines say why; go on with --auto_resume')
+    if is_out_of_memory(error):
+        return RunError(f'out of memory; {OUT_OF_MEMORY}')
+    if is_full(error):
+        return RunError(f'{error.filename or "log or curves of the run"}: cannot be written: {error.strerror}')
+    return error
+
+
 def main() -> int | None:
     """Train as the command line says."""
     run = TrainingRun()
@@ -193,14 +268,16 @@ def main() -> int | None:
     except Stopped as stop:
         print(f'Stopped by {stop}.', file=sys.stderr)
         return stop.status
-    except RunError:
-        raise
     except Exception as error:
         if run.is_between and not is_distributed():  # alone, one process cannot save
             run.save()
-        if is_out_of_memory(error):
-            raise RunError(f'out of memory; {OUT_OF_MEMORY}') from error
-        raise
+        if (told := explained(error)) is error:
+            raise
+        raise told from error
+    finally:
+        workers.end()
+    if (done := run.iteration) < (total := run.opt['train']['total_iter']):
+        raise RunError(f'train.total_iter: ended at iteration {done:,} of {total:,}, with no batch left')
     return None
 
 

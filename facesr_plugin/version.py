@@ -1,3 +1,3 @@
-"""The version, here and nowhere else in the package; `setup.py` says the same."""
+"""The version; setup.py has it too."""
 
-VERSION = '0.1.0'
+__version__ = '0.1.0'

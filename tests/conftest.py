@@ -6,14 +6,17 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import facesr_plugin  # noqa: F401  (before any test imports BasicSR: it makes BasicSR importable)
 
 # isort: split
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from basicsr import test as test_pipeline
 from basicsr import train as train_pipeline
+from basicsr.utils.logger import initialized_logger
 from small import Options, make_data, measuring_options, training_options
 
 from facesr_plugin.errors import run_command
@@ -41,12 +44,12 @@ def measuring(data) -> Options:
 
 
 @pytest.fixture
-def command(data, monkeypatch, capfd) -> Iterator[Callable[..., tuple[int, str, str]]]:
-    """Return a function that runs `train.main` or `test.main` on options in this process, in an empty folder.
+def launch(tmp_path, monkeypatch, capfd) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Return a function that runs `train.main` or `test.main` on options in this process, in the folder `root`.
 
-    It returns status, stdout and stderr; nothing may have been written.
+    It returns status, stdout and stderr, which the log is part of.
     """
-    root = data / 'root'
+    root = tmp_path / 'root'
     root.mkdir()
     monkeypatch.chdir(root)
     for pipeline in (test_pipeline, train_pipeline):
@@ -55,14 +58,36 @@ def command(data, monkeypatch, capfd) -> Iterator[Callable[..., tuple[int, str, 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(main: Callable, opt: Options | str, *args: str) -> tuple[int, str, str]:
-        (data / 'opt.yml').write_text(opt if isinstance(opt, str) else yaml.safe_dump(opt))
-        monkeypatch.setattr('sys.argv', ['train.py', '-opt', str(data / 'opt.yml'), *args])
+        (tmp_path / 'opt.yml').write_text(opt if isinstance(opt, str) else yaml.safe_dump(opt))
+        monkeypatch.setattr('sys.argv', ['train.py', '-opt', str(tmp_path / 'opt.yml'), *args])
+        close_log()
         capfd.readouterr()
         with pytest.raises(SystemExit) as end:
             run_command(main)
-        assert list(root.iterdir()) == []
-        return end.value.code, *capfd.readouterr()
+        return end.value.code or 0, *capfd.readouterr()
 
     yield run
+    close_log()
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def close_log() -> None:
+    """Have BasicSR open a new log file at the first line of the next run."""
+    logger = logging.getLogger('basicsr')
+    for handler in list(logger.handlers):
+        handler.close()
+        logger.removeHandler(handler)
+    initialized_logger.clear()
+
+
+@pytest.fixture
+def command(data, launch) -> Callable[..., tuple[int, str, str]]:
+    """Return `launch`, of which nothing may have been written."""
+
+    def run(*args: Any) -> tuple[int, str, str]:
+        result = launch(*args)
+        assert list((data / 'root').iterdir()) == []
+        return result
+
+    return run

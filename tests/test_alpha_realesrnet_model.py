@@ -5,6 +5,7 @@ import pytest
 import torch
 from basicsr.utils import USMSharp
 from small import Options, model_options, put
+from torch import distributed
 from torch.nn import functional as F
 
 from facesr_plugin import AlphaRealESRNetModel
@@ -66,6 +67,48 @@ def test_accumulated_batches_have_the_gradient_of_the_whole(build, forward):
     whole, parts = (gradients(build({'train.pixel_opt': pixel_opt, 'train.accumulate': n})) for n in (1, 2))
     for one, two in zip(whole, parts, strict=True):
         torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('forward', ['concat', 'sequential'])
+def test_processes_exchange_gradients_once_a_step(build, tmp_path, forward):
+    """With the last chunk's last part: held back there too, they would train apart."""
+    store = distributed.FileStore(str(tmp_path / 'store'), 1)
+    distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    try:
+        model = build({'train.pixel_opt.forward': forward, 'train.accumulate': 2}, {'dist': True})
+        exchanges = []
+        net = model.get_bare_model(model.net_g)
+        net.register_forward_hook(lambda *_: exchanges.append(model.net_g.require_backward_grad_sync))
+        give_batch(model)
+        model.optimize_parameters(1)
+    finally:
+        distributed.destroy_process_group()
+    assert exchanges == [False] * (len(exchanges) - 1) + [True]
+    assert len(exchanges) == {'concat': 2, 'sequential': 4}[forward]
+
+
+def test_streams_of_processes_differ(build):
+    """They would draw the same damage for their images."""
+    drawn = [build(unchecked={'rank': rank}).streams.torch.initial_seed() for rank in (0, 1, 0)]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert build({'manual_seed': 4}).streams.torch.initial_seed() != drawn[0]
+
+
+def test_fp16_scales_the_loss(build):
+    """The gradients that the optimiser gets are those of fp32, the ones that are computed larger by the scale."""
+    models = {precision: build({'train.precision': precision}) for precision in ('fp32', 'fp16')}
+    scaler = models['fp16'].scaler
+    assert (models['fp32'].scaler.is_enabled(), scaler.is_enabled()) == (False, True)
+    scale, scaled = scaler.get_scale(), []
+    original = models['fp16'].guard.step
+    models['fp16'].guard.step = lambda *args: scaled.extend(gradient_sums(models['fp16'])) or original(*args)
+    found = {precision: gradients(model) for precision, model in models.items()}
+    for one, large in zip(found['fp32'], scaled, strict=True):
+        assert large == pytest.approx(scale * one.abs().sum().item(), rel=0.05)
+
+
+def gradient_sums(model: AlphaRealESRNetModel) -> list[float]:
+    return [p.grad.abs().sum().item() for p in model.net_g.parameters()]
 
 
 def test_loss_weight_scales_the_gradient(build):

@@ -11,11 +11,17 @@ from PIL import Image
 from samples import make_image, make_net
 
 from facesr_plugin import upscale
-from facesr_plugin.enlarge import api
+from facesr_plugin.enlarge import api, tiles
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network
 from facesr_plugin.enlarge.tiles import upscale_image, upscale_tensor
 from facesr_plugin.errors import UserError
 from facesr_plugin.run import checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _exact(monkeypatch):
+    """`auto` is fp32 on any machine, so that results can be compared."""
+    monkeypatch.setattr(tiles, 'default_precision', lambda device: 'fp32')
 
 
 @pytest.fixture

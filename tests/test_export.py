@@ -70,6 +70,12 @@ def test_onnx_of_other_scales(upscale, work, capsys):
     assert re.fullmatch(r'net\.onnx: 0\.\d MB; onnxruntime against torch at .*: max difference \S+', line)
     assert float(line.split()[-1]) <= 1e-4
     check_against_torch(Path('net.onnx'), net)
+    told = {prop.key: prop.value for prop in onnx.load('net.onnx').metadata_props}
+    assert told['scale'] == str(upscale)
+    assert told['output'].endswith(f'(batch, 3, {upscale} * height, {upscale} * width)')
+    run('-o', 'net.safetensors')
+    with safetensors.safe_open('net.safetensors', 'pt') as file:
+        assert file.metadata()['scale'] == str(upscale)
 
 
 def test_onnx_on_a_face(work):
@@ -88,6 +94,7 @@ def test_onnx_on_a_face(work):
 def test_onnx_tells_what_it_is(exported):
     model = onnx.load(exported / 'net.onnx')
     onnx.checker.check_model(model, full_check=True)
+    assert {entry.domain: entry.version for entry in model.opset_import} == {'': 18}  # which runtimes can read it
     values = (*model.graph.input, *model.graph.output)
     sizes = [[size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim] for value in values]
     assert sizes == [['batch', 3, 'height', 'width'], ['batch', 3, '4*height', '4*width']]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -19,6 +21,42 @@ def test_list_is_sorted_recursive_and_leaves_out_hidden(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b'')
     assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ['a.jpg', 'b.png', 'sub/c.PNG']
+
+
+def names(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in list_images(folder)]
+
+
+def test_linked_folders_are_followed(tmp_path):
+    """A data set of a few images of its own and many on another disk, which is linked; at any depth."""
+    for name in ('faces/a.png', 'disk/more/b.png', 'elsewhere/c.png'):
+        write_image(tmp_path / name, RED)
+    (tmp_path / 'faces' / 'linked').symlink_to(tmp_path / 'disk')
+    (tmp_path / 'disk' / 'more' / 'deeper').symlink_to(tmp_path / 'elsewhere')
+    assert names(tmp_path / 'faces') == ['a.png', 'linked/more/b.png', 'linked/more/deeper/c.png']
+    (tmp_path / 'root').symlink_to(tmp_path / 'faces')
+    assert names(tmp_path / 'root') == names(tmp_path / 'faces')
+
+
+def test_links_in_circles(tmp_path):
+    """Each folder counts once, under its own name if it is below anyway."""
+    write_image(tmp_path / 'b' / 'a.png', RED)
+    write_image(tmp_path / 'c' / 'a.png', RED)
+    for link, target in (('b/itself', '.'), ('b/up', '..'), ('a', 'b'), ('b/c', '../c'), ('c/b', '../b')):
+        (tmp_path / link).symlink_to(target)
+    assert names(tmp_path) == ['b/a.png', 'c/a.png']
+
+
+def test_links_to_nothing_are_named(tmp_path):
+    """That of an image when it is read, as any other that cannot be; a folder's at once."""
+    write_image(tmp_path / 'a.png', RED)
+    (tmp_path / 'b.png').symlink_to(tmp_path / 'gone.png')
+    assert names(tmp_path) == ['a.png', 'b.png']
+    with pytest.raises(UserError, match=r'b\.png: No such file'):
+        read_image(tmp_path / 'b.png')
+    (tmp_path / 'disk').symlink_to(tmp_path / 'not mounted')
+    with pytest.raises(UserError, match=r'disk: a link to nothing; remove it, or mend what it points to$'):
+        list_images(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import facesr_plugin
 
 PACKAGE = Path(facesr_plugin.__file__).parent
 FLOORS = (
-    {'errors', 'files', 'blocks', 'compat', 'command_line', 'version'},
+    {'version', 'errors', 'files', 'blocks', 'compat', 'command_line'},
+    {'pictures'},
     {'archs', 'losses', 'degradations', 'data'},
     {'run'},
     {'models'},

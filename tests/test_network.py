@@ -88,5 +88,5 @@ def test_device(monkeypatch):
     assert pick_device('auto') == pick_device('cpu') == torch.device('cpu')
     with pytest.raises(UserError, match=r'^device: cuda is not available here, cpu is$'):
         pick_device('cuda')
-    with pytest.raises(UserError, match=r'^device: one of auto, cpu, cuda, mps expected, got tpu$'):
+    with pytest.raises(UserError, match=r'^device: one of auto, cpu, cuda, mps or e.g. cuda:1 expected, got tpu$'):
         pick_device('tpu')

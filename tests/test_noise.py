@@ -4,7 +4,7 @@ import torch
 from basicsr.data.degradations import random_add_gaussian_noise_pt, random_add_poisson_noise_pt
 from scipy import stats
 
-from facesr_plugin.degradations import RandomStreams
+from facesr_plugin.degradations import RandomStreams, noise
 from facesr_plugin.degradations.noise import add_gaussian_noise, add_poisson_noise, count_levels, sample_poisson
 
 
@@ -86,6 +86,19 @@ def test_poisson_moments(levels, peak):
     variance = scale**2 * image.mean().item() / peak
     assert noise.mean().item() == pytest.approx(0, abs=5 * (variance / 120_000) ** 0.5)
     assert noise.var().item() == pytest.approx(variance, rel=0.03)
+
+
+@pytest.mark.parametrize('gray_prob', [0.0, 1.0])
+def test_poisson_noise_is_relative_to_the_rounded_image(monkeypatch, images, gray_prob):
+    """A draw that is its rate adds nothing, whatever the image lost in the rounding; rates are of 8-bit levels."""
+    rates = []
+    monkeypatch.setattr(noise, 'sample_poisson', lambda rate, generator: rates.append(rate.clone()) or rate)
+    found = add_poisson_noise(images, [3, 3], gray_prob, RandomStreams(0))
+    torch.testing.assert_close(found, images, rtol=0, atol=1e-7)
+    if gray_prob == 0:
+        levels = (images * 255).round()
+        peak = torch.exp2(torch.ceil(torch.log2(count_levels(levels)))).view(-1, 1, 1, 1)
+        torch.testing.assert_close(rates, [levels / 255 * peak])
 
 
 @pytest.mark.parametrize(('ours', 'strength'), [(add_gaussian_noise, [10, 10]), (add_poisson_noise, [0.1, 0.1])])

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from facesr_plugin.data.images import read_image, read_shape
-from facesr_plugin.enlarge.pictures import read_picture, write_picture
 from facesr_plugin.errors import UserError
+from facesr_plugin.pictures.picture import Picture
+from facesr_plugin.pictures.read import read_picture
+from facesr_plugin.pictures.write import write_picture
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,7 @@ def test_orientation(kind, orientation):
         expected = np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
     path = Path(f'a.{kind}')
     assert read_shape(path) == expected.shape[:2] == ((16, 32) if orientation < 5 else (32, 16))
-    for result in (read_picture(path), read_image(path)):
+    for result in (read_picture(path).pixels, read_image(path)):
         assert result.shape == expected.shape
         assert np.abs(result.astype(int) - expected)[2:6, 2:6].max() < 30
 
@@ -40,7 +42,7 @@ def test_damaged_metadata_is_passed_over():
     data = Path('a.webp').read_bytes()
     assert b'MM\0*' in data
     Path('a.webp').write_bytes(data.replace(b'MM\0*', b'M!\0*'))
-    assert read_picture(Path('a.webp')).shape == (4, 8, 3)
+    assert read_picture(Path('a.webp')).pixels.shape == (4, 8, 3)
 
 
 @pytest.mark.parametrize('kind', ['png', 'jpg', 'webp'])
@@ -50,11 +52,30 @@ def test_metadata_cut_short_is_passed_over(kind, recwarn):
     whole = exif.tobytes()
     for length in range(6, len(whole)):
         Image.new('RGB', (8, 4)).save(f'a.{kind}', exif=whole[:length])
-        assert read_picture(Path(f'a.{kind}')).shape[2] == 3
+        assert read_picture(Path(f'a.{kind}')).pixels.shape[2] == 3
     assert not recwarn.list
+
+
+@pytest.mark.parametrize('quality', [20, 50, 95])
+def test_jpeg_has_the_quality_asked_for(quality):
+    """The file's quantisation table is the one that libjpeg makes for it, by Pillow too."""
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    write_picture(Path('a.jpg'), image, quality)
+    Image.fromarray(image).save('b.jpg', quality=quality)
+    with Image.open('a.jpg') as found, Image.open('b.jpg') as expected:
+        assert found.quantization[0] == expected.quantization[0]
+
+
+def test_webp_grows_with_the_quality():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    sizes = []
+    for quality in (20, 50, 95):
+        write_picture(Path('a.webp'), image, quality)
+        sizes.append(Path('a.webp').stat().st_size)
+    assert sizes == sorted(set(sizes))
 
 
 def test_too_large_for_the_format():
     with pytest.raises(UserError, match=r'^a\.webp: another file type expected, webp cannot hold 20000x1 px$'):
-        write_picture(Path('a.webp'), np.zeros((1, 20000, 3), np.uint8), 95)
+        write_picture(Path('a.webp'), Picture([np.zeros((1, 20000, 3), np.uint8)]))
     assert not Path('a.webp').exists()

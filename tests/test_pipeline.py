@@ -105,6 +105,9 @@ def test_stock(stock):
     [
         {'gaussian_noise_prob': 1.0, 'gaussian_noise_prob2': 0.0, 'second_blur_prob': 0.0},
         {'gaussian_noise_prob': 0.0, 'gaussian_noise_prob2': 1.0, 'gray_noise_prob': 1.0, 'gray_noise_prob2': 0.0},
+        {'gaussian_noise_prob': 1.0, 'gaussian_noise_prob2': 0.0, 'gray_noise_prob': 1.0, 'gray_noise_prob2': 0.0},
+        {'gaussian_noise_prob': 1.0, 'gaussian_noise_prob2': 0.0, 'gray_noise_prob': 0.0, 'gray_noise_prob2': 1.0},
+        {'gaussian_noise_prob': 0.0, 'gaussian_noise_prob2': 1.0, 'gray_noise_prob': 0.0, 'gray_noise_prob2': 1.0},
         {'resize_prob': [1.0, 0.0, 0.0], 'resize_prob2': [0.0, 1.0, 0.0], 'jpeg_range': [10, 20]},
         {'resize_prob': [0.0, 0.0, 1.0], 'resize_prob2': [0.0, 0.0, 1.0], 'jpeg_range2': [40, 40]},
     ],

@@ -1,9 +1,11 @@
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
 
 from facesr_plugin.models import record as record_module
+from facesr_plugin.models.history import read_rows
 from facesr_plugin.models.record import Averages, Record
 from facesr_plugin.models.step import Outcome
 from facesr_plugin.models.validation import Scores
@@ -59,25 +61,96 @@ def test_a_set_is_gone_through_once_an_iteration(record):
     assert record.begin_validation('other', 4)
 
 
-def test_best_of_each_kind_of_weights(record):
-    def scores(**psnr: float) -> dict[str, Scores]:
-        return {name: Scores({'psnr': value}) for name, value in psnr.items()}
+def scores(**psnr: float) -> dict[str, Scores]:
+    return {name: Scores({'psnr': value}) for name, value in psnr.items()}
 
+
+def test_best_of_each_kind_of_weights(record):
     assert record.improved(scores(params=20.0, params_ema=19.0), 2) == ['params', 'params_ema']
     assert record.improved(scores(params=20.0, params_ema=21.0), 4) == ['params_ema']
     assert record.best == {'params': {'psnr': 20.0, 'iter': 2}, 'params_ema': {'psnr': 21.0, 'iter': 4}}
 
 
+@pytest.fixture
+def log(monkeypatch) -> list[str]:
+    """Return what is logged as a warning."""
+    lines = []
+    monkeypatch.setattr(record_module, 'get_root_logger', lambda: SimpleNamespace(warning=lines.append))
+    return lines
+
+
+def test_only_finite_scores_count(record, log, tmp_path):
+    """The infinite one of a perfect image, or NaN where the border cut is the image, would stay the best for ever."""
+    inf, nan = float('inf'), float('nan')
+    assert record.improved(scores(params=inf, params_ema=20.0), 2) == ['params_ema']
+    assert record.improved(scores(params=nan, params_ema=nan), 4) == []
+    assert record.best == {'params_ema': {'psnr': 20.0, 'iter': 2}}
+    why = 'an image that is met exactly'
+    assert log == [f'Validation: psnr inf of the network is not finite ({why}): no history, no best']
+    assert record.improved(scores(params=19.0, params_ema=21.0), 6) == ['params', 'params_ema']
+    record.add_row({'epoch': 1, 'iter': 2, 'val_psnr': inf, 'raw_psnr': nan, 'val_loss': 0.5}, None)
+    (row,), _ = read_rows(tmp_path / 'history.csv')
+    assert (row['val_psnr'], row['raw_psnr'], row['val_loss']) == (None, None, 0.5)
+
+
+def test_best_infinity_of_an_older_state_is_none(record):
+    state = record.state_dict() | {'best': {'params': {'psnr': float('inf'), 'iter': 2}}}
+    del state['best_of']
+    record.load_state_dict(state | record.averages(), None, 0, CPU)
+    assert record.improved(scores(params=19.0), 4) == ['params']
+
+
+def test_best_belongs_to_what_it_was_measured_on(record, log):
+    of = {'name': 'val', 'images': 4, 'checksum': 5, 'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}
+    record.measure_on(of)
+    record.improved(scores(params=26.0), 2)
+    record.measure_on({**of, 'name': 'renamed'})
+    assert record.best
+    assert log == []
+    for change in ({'checksum': 6}, {'images': 5}, {'psnr': {'type': 'calculate_psnr', 'crop_border': 4}}):
+        record.measure_on({**of, **change})
+        (line,) = log
+        assert line.startswith('Validation val: not what the best weights so far were chosen by (')
+        assert 'best 26.0000 @ 2): the best starts anew' in line
+        assert record.improved(scores(params=20.0), 4) == ['params']
+        record.measure_on(of)
+        record.improved(scores(params=26.0), 2)
+        log.clear()
+
+
 def test_goes_on_from_a_state(record, tmp_path):
     record.begin_validation('val', 2)
+    record.measure_on({'name': 'val', 'images': 3})
     record.add_row({'epoch': 1, 'iter': 2, 'val_psnr': 20.0}, None)
     state = record.state_dict()
     other = Record(tmp_path / 'other')
     (tmp_path / 'other').mkdir()
-    other.load_state_dict(state, CPU)
+    other.load_state_dict(state, record.averages(), 0, CPU)
     assert not other.begin_validation('val', 2)
     assert (tmp_path / 'other' / 'history.csv').read_text() == (tmp_path / 'history.csv').read_text()
     assert other.take_training() == record.take_training()
+    assert other.best_of == {'name': 'val', 'images': 3}
+
+
+def test_rank_1_goes_on_with_its_own_averages_and_writes_no_history(record, tmp_path):
+    state, own = record.state_dict(), record.averages()
+    assert own['since_row']
+    other = Record(tmp_path / 'nowhere')
+    other.load_state_dict(state, own, 1, CPU)
+    assert other.take_training() == record.take_training()
+    assert not (tmp_path / 'nowhere').exists()
+
+
+def test_state_saved_before_averages_were_each_process_s_own(record, tmp_path):
+    """It holds rank 0's, which are no one else's; all have the same names, as sums over processes need."""
+    state = record.state_dict() | record.averages()
+    expected = record.take_training()
+    for rank in (0, 1):
+        other = Record(tmp_path)
+        other.load_state_dict(state, None, rank, CPU)
+        names = set(state['since_row'])
+        assert set(other.averages()['since_row']) == names
+        assert other.take_training() == (expected if rank == 0 else {'train_loss': None, 'train_psnr': None})
 
 
 def warnings(monkeypatch, current_iter: int | str, optimizer: torch.optim.Optimizer | None) -> list[str]:

@@ -28,6 +28,18 @@ def project(tmp_path_factory) -> Path:
     return root
 
 
+IMPATIENT = """
+import sys
+sys.path.insert(0, {root!r})
+from facesr_plugin import train
+from tensorboard.summary.writer import event_file_writer
+writer = event_file_writer.EventFileWriter
+stock = writer.__init__
+writer.__init__ = lambda self, logdir, *args, **kwargs: stock(self, logdir, 10, 0.01)
+train.command()
+"""
+
+
 def limit_file_size() -> None:
     """No file may grow beyond 60 kB: the log fits, a training state with its pair pool does not."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
@@ -56,6 +68,23 @@ def test_full_disk_ends_the_run_and_keeps_what_was_there(project):
     assert all(path.read_bytes() == content for path, content in before.items() if path.name != 'net_g_best.pth')
     assert torch.load(folder / 'models' / 'net_g_best.pth', weights_only=True)['params']
     assert not list(folder.rglob('*.tmp'))
+
+
+def test_disk_that_is_full_between_saves(project):
+    """Log and curves are what is written there; TensorBoard's thread and ours meet it."""
+    options = ['name=full_curves', 'train:total_iter=400', 'logger:print_freq=1', 'val:val_freq=400']
+    options += ['logger:save_checkpoint_freq=400', 'logger:use_tb_logger=true', 'train:scheduler:periods=[400]']
+    done = subprocess.run(
+        [sys.executable, '-c', IMPATIENT.format(root=str(ROOT)), '-opt', 'demo_exp1.yml', '--force_yml', *options],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        preexec_fn=limit_file_size,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1] == 'error: log or curves of the run: cannot be written: File too large'
 
 
 def test_second_training_of_a_run_is_refused(project):
@@ -212,3 +241,22 @@ def test_guard_counts_in_a_row():
     with pytest.raises(RunError, match='in 10 steps in a row'):
         guard.check(20)
     assert guard.skipped == 2 * LIMIT - 1
+
+
+def test_fp16_scaler_is_fed():
+    """It grows while gradients are finite, shrinks at one that is not, and that step is left out."""
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    scaler = torch.amp.GradScaler('cpu', init_scale=8.0, growth_interval=2)
+    guard = FiniteGuard(torch.device('cpu'))
+    weights, scales, skipped = [], [], []
+    for gradient in (1.0, 1.0, float('inf'), float('nan'), 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(weight * gradient).backward()
+        guard.step(optimizer, scaler)
+        weights.append(weight.item())
+        scales.append(scaler.get_scale())
+        skipped.append(guard.skipped.item())
+    assert weights == [0.5, 0.0, 0.0, 0.0, -0.5, -1.0]
+    assert scales == [8, 16, 8, 4, 4, 8]
+    assert skipped == [0, 0, 1, 2, 2, 2]

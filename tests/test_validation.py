@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.metrics import calculate_metric
+from basicsr.utils import tensor2img
 from torch import nn
 
 from facesr_plugin.errors import UserError
@@ -57,9 +58,25 @@ def test_images_are_handed_over_as_8_bit_bgr():
 
 
 def test_baselines_of_a_flat_pair():
-    assert evaluate_baselines([pair(0.4, 0.6)], 4, STANDARD_METRICS['psnr'], CPU) == pytest.approx(
-        dict.fromkeys(('bilinear', 'bicubic'), 20 * np.log10(5))
-    )
+    baselines, _ = evaluate_baselines([pair(0.4, 0.6)], 4, STANDARD_METRICS['psnr'], CPU)
+    assert baselines == pytest.approx(dict.fromkeys(('bilinear', 'bicubic'), 20 * np.log10(5)))
+
+
+def test_fingerprint_of_pairs():
+    """It changes with any pixel of either side, and with the number of pairs, but not with their order."""
+
+    def of(*pairs: dict) -> dict[str, int]:
+        return evaluate_baselines(pairs, 4, STANDARD_METRICS['psnr'], CPU)[1]
+
+    first, second = pair(0.4, 0.6), pair(0.2, 0.3)
+    assert of(first, second) == of(second, first)
+    assert of(first)['images'] == 1
+    other = pair(0.4, 0.6)
+    other['gt'][0, 0, 5, 5] = 0.7
+    third = pair(0.4, 0.6)
+    third['lq'][0, 2, 5, 5] = 0.7
+    found = [of(*pairs) for pairs in ((first,), (other,), (third,), (first, first), (first, second))]
+    assert all(found.count(value) == 1 for value in found)
 
 
 @pytest.mark.parametrize(('residual', 'collapsed'), [(0.0, True), (0.09, True), (0.11, False), (5.0, False)])
@@ -67,10 +84,15 @@ def test_collapse(residual, collapsed):
     assert Scores(residual=residual).collapsed == collapsed
 
 
-def test_without_hr_nothing_is_measured():
-    lone = pair()
+def test_without_hr_only_what_needs_none_is_measured():
+    lone = {**pair(), 'lq': torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))}
     del lone['gt']
-    assert evaluate({'params': nn.Upsample(scale_factor=4)}, [lone], 4, STANDARD_METRICS, CPU)['params'].metrics == {}
+    net = nn.Upsample(scale_factor=4)
+    metrics = STANDARD_METRICS | {'niqe': {'type': 'calculate_niqe', 'crop_border': 0}}
+    image = tensor2img(net(lone['lq']))
+    expected = calculate_metric({'img': image}, metrics['niqe'])
+    assert evaluate({'params': net}, [lone], 4, metrics, CPU)['params'].metrics == {'niqe': pytest.approx(expected)}
+    assert evaluate({'params': net}, [lone], 4, STANDARD_METRICS, CPU)['params'].metrics == {}
 
 
 @pytest.mark.parametrize('here', [0, 1])

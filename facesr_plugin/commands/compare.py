@@ -14,7 +14,8 @@ from pathlib import Path
 
 from facesr_plugin.command_line import Parser
 from facesr_plugin.data.images import write_image
-from facesr_plugin.enlarge.network import DEVICES, pick_device
+from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
+from facesr_plugin.enlarge.network import pick_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.report.comparison import Crop, draw_comparison, load_networks, open_pairs, spread
 
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='show only this square, HR px; the whole without',
     )
     parser.add_argument('--side', type=int, default=320, help='of each picture drawn, px')
-    parser.add_argument('--device', choices=DEVICES, default='auto', help='where the networks run')
+    parser.add_argument('--device', type=device_name, default='auto', help=DEVICE_HELP)
     return parser
 
 

@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.enlarge.network import DEVICES, pick_device
+from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
+from facesr_plugin.enlarge.network import pick_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.files import replace_file
 from facesr_plugin.report.comparison import open_pairs
@@ -32,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--hr', type=Path, help='HR faces of the same names, *.lmdb or a folder')
     parser.add_argument('--faces', type=int, default=4, help='validation faces, evenly spread over the set')
     parser.add_argument('--draws', type=int, default=4, help='degradations of each face, seeds from 0 on')
-    parser.add_argument('--device', choices=DEVICES, default='auto', help='where the networks run')
+    parser.add_argument('--device', type=device_name, default='auto', help=DEVICE_HELP)
     return parser
 
 

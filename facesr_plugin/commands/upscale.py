@@ -2,60 +2,132 @@
 
     facesr upscale -i photo.jpg scans/ -o enlarged
     facesr upscale -i photo.jpg --weights experiments/exp1_lsr/models/net_g_best.pth
+    facesr upscale -i - -o - --format jpg < photo.jpg > large.jpg
 
-Grey pictures stay grey, an alpha channel is kept, 16 bits stay 16 where the format can hold them, and pictures are
-turned as their EXIF orientation says. Pictures that exist in the output folder are kept, so a stopped run can go on.
+Grey pictures stay grey, an alpha channel is kept, 16 bits stay 16 where the format can hold them, colour profile and
+metadata are kept, and pictures are turned as their EXIF orientation says. Pictures that exist in the output folder are
+kept, so a stopped run can go on.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.data.images import EXTENSIONS
-from facesr_plugin.enlarge.files import plan, upscale_files
-from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, DEVICES, load_network, pick_device
-from facesr_plugin.enlarge.pictures import FORMATS
+from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, DEVICE_HELP, PRECISIONS, device_name
+from facesr_plugin.enlarge.plan import STDIO, make_plan
 from facesr_plugin.errors import UserError, run_command
+from facesr_plugin.pictures.formats import READ, WRITTEN
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = Parser('Upscale pictures with a trained network. Exit status 1: some could not be read and were skipped.')
-    parser.add_argument('-i', '--input', type=Path, nargs='+', required=True, help='pictures, or folders of them')
-    parser.add_argument('-o', '--output', type=Path, default='upscaled', help='folder for the results')
+    parser = Parser('Upscale pictures with a trained network. Exit status 1: some could not be, and were skipped.')
+    parser.add_argument(
+        '-i',
+        '--input',
+        type=Path,
+        nargs='+',
+        required=True,
+        help='pictures, or folders of them; - is the standard input',
+    )
+    parser.add_argument(
+        '-o', '--output', type=Path, default='upscaled', help='folder for the results; - is the standard output'
+    )
     parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
-    parser.add_argument('--key', choices=('params', 'params_ema'), help='which weights in it; the better ones without')
-    parser.add_argument('--format', choices=FORMATS, default='png', help='of the results; jpg lays alpha on white')
+    parser.add_argument('--key', help='which entry of it holds the weights; the better ones without')
+    parser.add_argument(
+        '--format', choices=list(WRITTEN), default='png', help='of the results; jpg lays alpha on white'
+    )
     parser.add_argument('--quality', type=int, default=95, help='of jpg and webp, 1 to 100')
+    parser.add_argument(
+        '--outscale', type=float, metavar='FACTOR', help="how much larger results are, at most the network's own factor"
+    )
     parser.add_argument('--tile', type=int, default=256, help='cut pictures into squares of so many px; less memory')
-    parser.add_argument('--device', choices=DEVICES, default='auto', help='where the network runs')
+    parser.add_argument('--device', type=device_name, default='auto', help=DEVICE_HELP)
+    parser.add_argument(
+        '--precision',
+        choices=PRECISIONS,
+        default='auto',
+        help='of the network; auto is bf16 for 8 bits where it is fast',
+    )
+    parser.add_argument('--srgb', action='store_true', help='convert colours to sRGB; their profile is kept without')
+    parser.add_argument('--strip', action='store_true', help='drop EXIF, XMP, text and pixel density')
     parser.add_argument('--overwrite', action='store_true', help='replace results that exist')
+    parser.add_argument('--quiet', action='store_true', help='say nothing but what went wrong')
     return parser
 
 
-def main(argv: list[str] | None = None) -> int | None:
-    """Run the command; the status is 1 where a picture could not be read.
+def check_options(args: argparse.Namespace) -> None:
+    """Check what needs no picture and no network.
 
     Raises:
-        UserError: An option, the checkpoint or the set of inputs is not as expected, or writing failed.
+        UserError: An option is not as expected.
     """
-    args = build_parser().parse_args(argv)
     for name, low, high in (('quality', 1, 100), ('tile', 1, 2**20)):
         if not low <= getattr(args, name) <= high:
             raise UserError(f'--{name}: {low} to {high} expected, got {getattr(args, name)}')
-    if args.output.suffix.lower() in EXTENSIONS and not args.output.is_dir():
+    if args.outscale is not None and not 0 < args.outscale <= 4:
+        raise UserError(f'--outscale: above 0, 4 at most expected, got {args.outscale:g}')
+    if args.output.suffix.lower() in READ and not args.output.is_dir():
         raise UserError(f'--output {args.output}: a folder expected, results keep the names of their pictures')
-    sources = plan(args.input, args.output, args.format)
-    net = load_network(args.weights, args.key).to(pick_device(args.device))
+    if not args.weights.exists():
+        raise UserError(f'{args.weights}: No such file or directory')
 
-    todo = {target: path for target, path in sources.items() if args.overwrite or not target.exists()}
-    failed = upscale_files(net, todo, args.quality, args.tile)
-    kept = f', {len(sources) - len(todo)} existed (--overwrite replaces them)' if len(todo) < len(sources) else ''
-    print(f'{args.output}: {len(todo) - failed} written{kept}')
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Run the command; the status is 1 where a picture is missing in the results.
+
+    Raises:
+        UserError: An option, the checkpoint or the set of inputs is not as expected.
+    """
+    args = build_parser().parse_args(argv)
+    check_options(args)
+    plan = make_plan(args.input, args.output, args.format)
+    sources = plan.sources
+    if args.output == STDIO:
+        if len(sources) != 1:
+            raise UserError(f'--output -: one picture expected, got {len(sources)}')
+        sources = dict.fromkeys([STDIO], next(iter(sources.values())))
+    if not args.quiet:
+        for line in plan.lines():
+            print(line, file=sys.stderr)
+    todo = {target: path for target, path in sources.items() if args.overwrite or not _exists(target)}
+    failed = _upscale(args, todo) if todo else 0
+    if args.output != STDIO and not args.quiet:
+        kept = f', {len(sources) - len(todo)} existed (--overwrite replaces them)' if len(todo) < len(sources) else ''
+        print(f'{args.output}: {len(todo) - failed} written{kept}')
     if failed:
-        print(f'{failed} of {len(sources)} pictures could not be read', file=sys.stderr)
+        print(f'{failed} of {len(sources)} pictures were skipped', file=sys.stderr)
     return 1 if failed else None
+
+
+def _exists(target: Path) -> bool:
+    return target != STDIO and os.path.exists(target)  # which is no error for a name that is too long
+
+
+def _upscale(args: argparse.Namespace, todo: dict[Path, Path]) -> int:
+    """Load the network and enlarge; return how many pictures are missing."""
+    from facesr_plugin.enlarge.files import Enlarger, upscale_files
+    from facesr_plugin.enlarge.network import load_network, pick_device
+
+    device = pick_device(args.device)
+    net = load_network(args.weights, args.key).to(device)
+    if args.outscale and args.outscale > net.upscale:
+        raise UserError(f'--outscale: {net.upscale} at most expected of this network, got {args.outscale:g}')
+    enlarger = Enlarger(
+        net,
+        kind=args.format,
+        quality=args.quality,
+        tile=args.tile,
+        outscale=args.outscale,
+        precision=args.precision,
+        srgb=args.srgb,
+        strip=args.strip,
+        quiet=args.quiet,
+    )
+    return upscale_files(enlarger, todo)
 
 
 def command() -> None:

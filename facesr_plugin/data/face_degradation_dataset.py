@@ -2,18 +2,21 @@
 
 import random
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import torch
+from annotated_types import Len
 from pydantic import Field, ValidationInfo, field_validator
 from torch.utils.data import Dataset
 
-from facesr_plugin.blocks import Block, Count, PositiveCount, RuleError
-from facesr_plugin.data.image_source import open_images
+from facesr_plugin.blocks import Block, Count, PositiveCount, PositiveNumber, RuleError
+from facesr_plugin.data.epoch_sampler import Share
+from facesr_plugin.data.fingerprint import fingerprint
+from facesr_plugin.data.image_source import JoinedImages, open_images
 from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import UserError, each
 
 
 class IoBackend(Block):
@@ -27,7 +30,12 @@ class FaceDegradationOptions(KernelRanges):
 
     name: str = Field(description='what the log calls it')
     type: Literal['FaceDegradationDataset']
-    dataroot_gt: str = Field(description='LMDB or folder of HR faces')
+    dataroot_gt: str | Annotated[list[str], Len(1)] = Field(
+        description='LMDB or folder of HR faces; of several in a list those named *.lmdb are LMDBs'
+    )
+    weights: list[PositiveNumber] | None = Field(
+        None, description='of several dataroot_gt: relation of the samples taken from each; default: of their images'
+    )
     io_backend: IoBackend
     scale: PositiveCount = Field(4, description='set by BasicSR from the top level')
     gt_size: PositiveCount = Field(512, description='HR patch, px; images of this size are used whole')
@@ -46,6 +54,14 @@ class FaceDegradationOptions(KernelRanges):
     persistent_workers: bool = Field(False, description='keep the loader processes between epochs')
 
     phase: Literal['train'] = Field('train', description='set by BasicSR')
+
+    @field_validator('weights')
+    @classmethod
+    def _are_one_each(cls, weights: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        roots = info.data.get('dataroot_gt')
+        if weights is not None and roots and len(weights) != (count := 1 if isinstance(roots, str) else len(roots)):
+            raise ValueError(f'{count} numbers expected, one per dataroot_gt')
+        return weights
 
     @field_validator('gt_size')
     @classmethod
@@ -84,17 +100,36 @@ class FaceDegradationDataset(Dataset):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         self.options = FaceDegradationOptions.parse(opt, 'datasets.train')
-        root = Path(self.options.dataroot_gt).expanduser()
-        self.images = open_images(root, self.options.io_backend.type)
+        roots = self.options.dataroot_gt
+        if isinstance(roots, str):
+            self.parts = [open_images(Path(roots).expanduser(), self.options.io_backend.type)]
+        else:
+            self.parts = each(lambda root: open_images(Path(root).expanduser()), roots)
+        several = len(self.parts) > 1
+        self.images = JoinedImages(self.parts) if several else self.parts[0]
+        of = '' if several else f'{self.images.root}: '  # names of several tell it themselves
+        side = self.options.gt_size
         for name, (height, width) in zip(self.images.names, self.images.shapes, strict=True):
-            if min(height, width) < self.options.gt_size:
-                raise UserError(
-                    f'{root}: {name}: at least {self.options.gt_size}x{self.options.gt_size} px expected'
-                    f' (datasets.train.gt_size), got {width}x{height}'
-                )
+            if min(height, width) < side:
+                expected = f'at least {side}x{side} px expected (datasets.train.gt_size)'
+                raise UserError(f'{of}{name}: {expected}, got {width}x{height}')
 
     def __len__(self) -> int:
         return len(self.images.keys)
+
+    def shares(self) -> list[Share]:
+        """Return what is to be taken of each `dataroot_gt`, in their order."""
+        counts = [len(part.keys) for part in self.parts]
+        weights = self.options.weights or counts
+        total = sum(weights)
+        return [
+            Share(str(part.root), count, weight / total)
+            for part, count, weight in zip(self.parts, counts, weights, strict=True)
+        ]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells its images from others (`data/fingerprint.py`), for the training state."""
+        return fingerprint(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         entropy = getattr(index, 'seed', None)

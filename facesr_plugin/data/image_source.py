@@ -1,6 +1,7 @@
 """Where images come from: a folder or an LMDB, with the same keys, read alike."""
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -56,7 +57,35 @@ class FolderImages:
         return read_image(self.root / self._files[key])
 
 
-Images = FolderImages | LmdbImages
+class JoinedImages:
+    """Several image sets as one, with the reading side of each: their images follow each other.
+
+    Args:
+        parts: The sets.
+
+    Attributes:
+        keys: Theirs, led by the number of the set.
+        names: Theirs, led by the root of the set.
+        shapes: (height, width) of each, px.
+    """
+
+    def __init__(self, parts: Sequence['FolderImages | LmdbImages']) -> None:
+        self.parts = parts
+        self.keys = [f'{number}/{key}' for number, part in enumerate(parts) for key in part.keys]
+        self.names = [f'{part.root}: {name}' for part in parts for name in part.names]
+        self.shapes = [shape for shape_list in each(lambda part: part.shapes, parts) for shape in shape_list]
+
+    def read(self, key: str) -> np.ndarray:
+        """Return an image as uint8 RGB, (H, W, 3).
+
+        Raises:
+            UserError: Its file cannot be read.
+        """
+        number, _, key = key.partition('/')
+        return self.parts[int(number)].read(key)
+
+
+Images = FolderImages | LmdbImages | JoinedImages
 
 
 def open_images(root: Path, backend: Backend | None = None) -> Images:

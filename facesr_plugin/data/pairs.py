@@ -52,6 +52,19 @@ def check_images(root: Path, backend: Backend) -> None:
     _read_all([(images, key) for key in images.keys])
 
 
+def check_file_names(root: Path, backend: Backend) -> None:
+    """Check that results named as BasicSR names them, by the last part of the path without suffix, are all kept.
+
+    Raises:
+        UserError: Two images would be written to one file.
+    """
+    first: dict[str, str] = {}
+    for name in open_images(root, backend).names:
+        stem = Path(name).name if backend == 'lmdb' else Path(name).stem
+        if first.setdefault(stem, name) != name:
+            raise UserError(f'{root}: {name}: another file name than that of {first[stem]} expected (val.save_img)')
+
+
 def _open_plain(root: Path, backend: Backend) -> Images:
     """Open an image set that is laid out as BasicSR's own classes read it."""
     images = open_images(root, backend)

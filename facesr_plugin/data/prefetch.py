@@ -2,19 +2,25 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 
+from facesr_plugin.data import workers
+
 
 class Prefetcher:
-    """BasicSR's `CPUPrefetcher`, starting the loader's workers once an epoch.
+    """BasicSR's `CPUPrefetcher`, starting the loader's processes once an epoch, or once if they are persistent.
 
     Stock starts them when it is made and again at the first `reset`, and leaves the first ones running into the data.
 
     Args:
         loader: The training loader.
-        between: Makes the context in which each batch is drawn, when the iteration before it is done.
+        between: Makes the context in which an epoch begins and each batch is drawn, when the iteration before is done.
+
+    Attributes:
+        processes: Those of the loader.
     """
 
     def __init__(
@@ -23,10 +29,16 @@ class Prefetcher:
         self.loader = loader
         self.between = between
         self.batches: Iterator[dict[str, Any]] = iter(())
+        self.processes: list[BaseProcess] = []
 
     def reset(self) -> None:
         """Begin the next epoch."""
-        self.batches = iter(self.loader)
+        with self.between():
+            self._begin()
+
+    def _begin(self) -> None:
+        with workers.starting() as self.processes:
+            self.batches = iter(self.loader)
 
     def next(self) -> dict[str, Any] | None:
         """Return the next batch, or None at the end of the epoch."""
@@ -52,9 +64,8 @@ class CudaPrefetcher(Prefetcher):
         self.stream = torch.cuda.Stream()
         self.ahead: dict[str, Any] | None = None
 
-    def reset(self) -> None:
-        """Begin the next epoch."""
-        super().reset()
+    def _begin(self) -> None:
+        super()._begin()
         self.ahead = self._copy_next()
 
     def _draw(self) -> dict[str, Any] | None:

@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network, pick_device
 from facesr_plugin.enlarge.tiles import upscale_image, upscale_tensor
+from facesr_plugin.pictures.metadata import NO_EXIF
 
 Picture = TypeVar('Picture', np.ndarray, Image.Image, torch.Tensor)
 
@@ -20,23 +21,31 @@ _loading = threading.Lock()
 
 
 def upscale(
-    image: Picture, weights: str | Path | None = None, device: str | torch.device = 'auto', tile: int = 256
+    image: Picture,
+    weights: str | Path | None = None,
+    device: str | torch.device = 'auto',
+    tile: int = 256,
+    precision: str = 'auto',
 ) -> Picture:
     """Enlarge a picture four times with the trained network that comes with the plugin, or with another one.
 
     It takes the numpy arrays and torch tensors that `facesr_plugin.enlarge.tiles` lists, and PIL images of mode 1, L,
     LA, P, RGB, RGBA and I;16; the result is of the same kind. Of PIL images 1 becomes L, P becomes RGB or RGBA, and L
-    and RGB with a transparent colour become LA and RGBA; an EXIF orientation is not applied
-    (`PIL.ImageOps.exif_transpose` does that). The network stays loaded for the next call, also from other threads.
+    and RGB with a transparent colour become LA and RGBA. A PIL image is turned as its EXIF orientation says, or a
+    phone's picture would come out sideways; colours stay in the image's own space, and its profile and pixel density
+    stand in the result's `info` (`icc_profile`, `dpi`): give the profile to `save`, which not every format takes from
+    there. The network stays loaded for the next call, also from other threads.
 
     Args:
         image: The picture; floats are in [0, 1].
         weights: A `.pth` or `.safetensors` of a `FaceSRResNet` of any size or scale; None takes the one that comes
             with the plugin.
-        device: Where the network runs: `auto`, `cpu`, `cuda` or `mps`. `auto` takes the device of a tensor, and for
-            the rest CUDA, else MPS, else the CPU.
+        device: Where the network runs: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`, or a `torch.device`. `auto` takes the
+            device of a tensor, and for the rest CUDA, else MPS, else the CPU.
         tile: Side of the squares that large pictures are cut into, pixels of the input; less needs less memory and
             gives the same picture.
+        precision: What the network computes in: `fp32`, `bf16` or `fp16`. `auto` is bf16 for pixels of 8 bits where
+            the device computes it natively, which changes a result by one level of 255 at most, and fp32 otherwise.
 
     Returns:
         The enlarged picture.
@@ -57,9 +66,11 @@ def upscale(
         raise ValueError(f'a numpy array, torch tensor or PIL image expected, got {type(image).__name__}')
     if isinstance(image, torch.Tensor):
         where = image.device if device == 'auto' else pick_device(device)
-        return upscale_tensor(_network(weights, where), image, tile)
+        return upscale_tensor(_network(weights, where), image, tile, precision)
     net = _network(weights, pick_device(device))
-    return upscale_image(net, image, tile) if isinstance(image, np.ndarray) else _upscale_pil(net, image, tile)
+    if isinstance(image, Image.Image):
+        return _upscale_pil(net, image, tile, precision)
+    return upscale_image(net, image, tile, precision=precision)
 
 
 def _network(weights: str | Path | None, device: torch.device) -> FaceSRResNet:
@@ -76,8 +87,9 @@ def _load(path: Path, changed: int, device: torch.device) -> FaceSRResNet:
     return load_network(path).to(device)
 
 
-def _upscale_pil(net: FaceSRResNet, image: Image.Image, tile: int) -> Image.Image:
-    """Upscale a PIL image by way of an array; palettes and transparent colours are resolved first."""
+def _upscale_pil(net: FaceSRResNet, image: Image.Image, tile: int, precision: str) -> Image.Image:
+    """Upscale a PIL image by way of an array; orientation, palettes and transparent colours are resolved first."""
+    image = _upright(image)
     if image.mode.startswith('I;16'):
         pixels = np.asarray(image).astype(np.uint16)
     elif image.mode in GREY_MODES + COLOUR_MODES:
@@ -86,5 +98,16 @@ def _upscale_pil(net: FaceSRResNet, image: Image.Image, tile: int) -> Image.Imag
     else:
         expected = ', '.join((*GREY_MODES, *COLOUR_MODES, 'I;16'))
         raise ValueError(f'a PIL image of mode {expected} expected, got {image.mode}; convert it first')
-    result = Image.fromarray(upscale_image(net, pixels, tile))
-    return result.convert('LA') if image.mode in GREY_MODES and result.mode == 'RGBA' else result
+    result = Image.fromarray(upscale_image(net, pixels, tile, precision=precision))
+    if image.mode in GREY_MODES and result.mode == 'RGBA':
+        result = result.convert('LA')
+    result.info.update({key: image.info[key] for key in ('icc_profile', 'dpi') if image.info.get(key)})
+    return result
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as its EXIF says; as it is where that cannot be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except NO_EXIF:
+        return image

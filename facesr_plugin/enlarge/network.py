@@ -6,27 +6,28 @@ from pathlib import Path
 import torch
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, DEVICES, is_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.run.checkpoint import check_finite, check_fit, load_weights
 
-DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'facesr_x4.pth'
-DEVICES = ('auto', 'cpu', 'cuda', 'mps')
+__all__ = ['DEFAULT_WEIGHTS', 'DEVICES', 'load_network', 'network_from_weights', 'pick_device']
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """Return the device of one of `DEVICES`; `auto` takes CUDA, else MPS, else the CPU.
+    """Return the device of one of `DEVICES`, or of one with a number (`cuda:1`); `auto` takes CUDA, MPS or the CPU.
 
     Raises:
         UserError: It is none of these, or this machine has no such device.
     """
     name = str(name)
-    if name not in DEVICES:
-        raise UserError(f'device: one of {", ".join(DEVICES)} expected, got {name}')
-    available = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available(), 'cpu': True}
+    if not is_device(name):
+        raise UserError(f'device: one of {", ".join(DEVICES)} or e.g. cuda:1 expected, got {name}')
+    count = {'cuda': torch.cuda.device_count(), 'mps': int(torch.backends.mps.is_available()), 'cpu': 1}
     if name == 'auto':
-        name = next(device for device, there in available.items() if there)
-    if not available[name]:
-        raise UserError(f'device: {name} is not available here, {", ".join(d for d in available if available[d])} is')
+        name = next(device for device, there in count.items() if there)
+    kind, _, index = name.partition(':')
+    if int(index or 0) >= count[kind]:
+        raise UserError(f'device: {name} is not available here, {", ".join(d for d in count if count[d])} is')
     return torch.device(name)
 
 
@@ -69,7 +70,7 @@ def load_network(path: str | Path, key: str | None = None) -> FaceSRResNet:
 
     Args:
         path: A `.pth` or `.safetensors`.
-        key: `params` or `params_ema`; None takes the better one.
+        key: Which of its entries, e.g. `params_ema`; None takes the better one.
 
     Raises:
         UserError: The file cannot be read, lacks the key, or is of another network.

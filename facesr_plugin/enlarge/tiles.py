@@ -9,18 +9,22 @@ What is accepted, here and by `facesr_plugin.upscale`:
 
 The result has the same type and layout, and is on the same device. Floats are not rounded to 8 bits, but clipped to
 [0, 1]; those that come in beyond it are refused and not clipped, since an image in [0, 255] would come out white
-without a word. Grey stays grey, and alpha is enlarged bicubically. The network computes in float32; no gradient is
-recorded.
+without a word. Grey stays grey, and alpha is enlarged bicubically; the colour of invisible pixels (alpha 0) is that of
+the nearest visible ones before the network sees it. No gradient is recorded.
+
+The network computes in the `precision` that is asked for: `fp32`, `bf16`, `fp16`, or `auto`, which is bf16 where the
+device computes it natively and the pixels have 8 bits, else fp32.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.archs.plain import enlarge
+from facesr_plugin.run.precision import PRECISIONS, default_precision
 
 ARRAY_TYPES = tuple(map(np.dtype, ('uint8', 'uint16', 'float16', 'float32', 'float64')))
 Tile = tuple[slice, slice]
@@ -37,17 +41,23 @@ def receptive_radius(net: FaceSRResNet) -> int:
 
 
 def upscale_image(
-    net: FaceSRResNet, image: np.ndarray, tile: int = 256, overlap: int | None = None, progress: Progress = iter
+    net: FaceSRResNet,
+    image: np.ndarray,
+    tile: int = 256,
+    overlap: int | None = None,
+    progress: Progress = iter,
+    precision: str = 'fp32',
 ) -> np.ndarray:
     """Upscale an array of any size.
 
     Args:
-        net: The network, on the device that is to work.
+        net: The network, on the device that is to work. Its weights are laid out channels-last.
         image: See the table above.
         tile: Side of the squares it is cut into, LR pixels.
         overlap: What each tile sees beyond its borders, LR pixels. None takes the network's receptive radius (43 for
             20 blocks): tiles of any size then give what the whole picture gives, but for rounding.
         progress: Wraps the list of tiles, e.g. `tqdm`.
+        precision: See above.
 
     Returns:
         The same type and number of channels, `net.upscale` times the size. The network's RGB is averaged where the
@@ -56,26 +66,41 @@ def upscale_image(
     Raises:
         ValueError: Another type, shape or range.
     """
-    if image.dtype not in ARRAY_TYPES or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
-        raise ValueError(
-            'uint8, uint16 or float in [0, 1] of shape (H, W), (H, W, 3) or (H, W, 4) expected, '
-            f'got {image.dtype} {image.shape}'
-        )
-    pixels = image if image.ndim == 3 else image[..., None]
-    height, width, channels = pixels.shape
-    result = np.empty((height * net.upscale, width * net.upscale, channels), image.dtype)
-    source = torch.tensor(np.ascontiguousarray(pixels))
-    _upscale_into(net, source.permute(2, 0, 1), torch.from_numpy(result).permute(2, 0, 1), tile, overlap, progress)
-    return result if image.ndim == 3 else result[..., 0]
+    return upscale_images(net, [image], tile, overlap, progress, precision)[0]
 
 
-def upscale_tensor(net: FaceSRResNet, images: torch.Tensor, tile: int = 256) -> torch.Tensor:
+def upscale_images(
+    net: FaceSRResNet,
+    images: Sequence[np.ndarray],
+    tile: int = 256,
+    overlap: int | None = None,
+    progress: Progress = iter,
+    precision: str = 'fp32',
+) -> list[np.ndarray]:
+    """Upscale arrays of one shape and type at once; see `upscale_image`."""
+    for image in images:
+        if image.dtype not in ARRAY_TYPES or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
+            raise ValueError(
+                'uint8, uint16 or float in [0, 1] of shape (H, W), (H, W, 3) or (H, W, 4) expected, '
+                f'got {image.dtype} {image.shape}'
+            )
+    pixels = [image if image.ndim == 3 else image[..., None] for image in images]
+    height, width, channels = pixels[0].shape
+    results = [np.empty((height * net.upscale, width * net.upscale, channels), image.dtype) for image in images]
+    sources = [torch.tensor(np.ascontiguousarray(array)).permute(2, 0, 1) for array in pixels]
+    places = [torch.from_numpy(result).permute(2, 0, 1) for result in results]
+    _upscale_into(net, sources, places, tile, overlap, progress, precision)
+    return [result if image.ndim == 3 else result[..., 0] for image, result in zip(images, results, strict=True)]
+
+
+def upscale_tensor(net: FaceSRResNet, images: torch.Tensor, tile: int = 256, precision: str = 'fp32') -> torch.Tensor:
     """Upscale a tensor, each image on its own, as `upscale_image` does.
 
     Args:
         net: The network, on the device that is to work.
         images: See the table above.
         tile: Side of the squares that images are cut into, LR pixels.
+        precision: See above.
 
     Returns:
         The same type, device and dimensions, H and W `net.upscale` times as large.
@@ -93,33 +118,41 @@ def upscale_tensor(net: FaceSRResNet, images: torch.Tensor, tile: int = 256) -> 
     result = images.new_empty(*first, height * net.upscale, width * net.upscale)
     batch = (images, result) if images.ndim == 4 else (images[None], result[None])
     for image, place in zip(*batch, strict=True):
-        _upscale_into(net, image, place, tile)
+        _upscale_into(net, [image], [place], tile, precision=precision)
     return result
 
 
 @torch.inference_mode()
 def _upscale_into(
     net: FaceSRResNet,
-    image: torch.Tensor,
-    result: torch.Tensor,
+    images: Sequence[torch.Tensor],
+    results: Sequence[torch.Tensor],
     tile: int,
     overlap: int | None = None,
     progress: Progress = iter,
+    precision: str = 'fp32',
 ) -> None:
-    """Upscale (C, H, W) tile by tile into `result`, (C, scale * H, scale * W) of the same type."""
-    if not image.numel():
-        raise ValueError(f'a picture of 1x1 px or more expected, got {image.shape[2]}x{image.shape[1]} px')
+    """Upscale images (C, H, W) of one shape tile by tile into `results`, (C, scale * H, scale * W) of the same type."""
+    first = images[0]
+    if not first.numel():
+        raise ValueError(f'a picture of 1x1 px or more expected, got {first.shape[2]}x{first.shape[1]} px')
     if tile < 1:
         raise ValueError(f'tile: 1 or more expected, got {tile}')
-    pixels = _to_unit(image)
-    rgb = pixels[:3].expand(3, -1, -1)
-    is_grey = bool((rgb == rgb[:1]).all())
     device, scale = next(net.parameters()).device, net.upscale
+    precision = choose_precision(precision, device, first.dtype)
+    is_exact = precision == 'fp32'
+    pixels = [_to_unit(image) for image in images]
+    if len(first) == 4:
+        for image, result in zip(pixels, results, strict=True):
+            alpha = enlarge(image[None, 3:].to(device), scale, 'bicubic')[0]
+            result[3:] = _from_unit(alpha, first.dtype)
+    colours = [_colours(image) for image in pixels]
+    are_grey = [bool((rgb == rgb[:1]).all()) for rgb in colours]
+    rgb = colours[0][None] if len(colours) == 1 else torch.stack(colours)
+    net.to(memory_format=torch.channels_last)
     if overlap is None:
         overlap = receptive_radius(net)
-    if len(pixels) == 4:
-        result[3:] = _from_unit(enlarge(pixels[None, 3:].to(device), scale, 'bicubic')[0], image.dtype)
-    height, width = image.shape[1:]
+    height, width = first.shape[1:]
     tiles = [
         (slice(top, min(top + tile, height)), slice(left, min(left + tile, width)))
         for top in range(0, height, tile)
@@ -127,14 +160,41 @@ def _upscale_into(
     ]
     for rows, columns in progress(tiles):
         top, left = max(rows.start - overlap, 0), max(columns.start - overlap, 0)
-        with torch.autocast(device.type, enabled=False):  # the caller may have entered one
-            out = net(rgb[None, :, top : rows.stop + overlap, left : columns.stop + overlap].to(device))[0]
-        out = out[:, (rows.start - top) * scale :, (columns.start - left) * scale :]
-        out = out[:, : (rows.stop - rows.start) * scale, : (columns.stop - columns.start) * scale]
-        if is_grey:
-            out = out.mean(0, keepdim=True)
+        seen = rgb[:, :, top : rows.stop + overlap, left : columns.stop + overlap].to(device)
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        # the caller may have entered an autocast of its own
+        with torch.autocast(device.type, None if is_exact else PRECISIONS[precision], enabled=not is_exact):
+            out = net(seen).float()
+        out = out[..., (rows.start - top) * scale :, (columns.start - left) * scale :]
+        out = out[..., : (rows.stop - rows.start) * scale, : (columns.stop - columns.start) * scale]
         place = (slice(rows.start * scale, rows.stop * scale), slice(columns.start * scale, columns.stop * scale))
-        result[:3][:, *place] = _from_unit(out, image.dtype)
+        for enlarged, is_grey, result in zip(out, are_grey, results, strict=True):
+            values = enlarged.mean(0, keepdim=True) if is_grey else enlarged
+            result[:3][:, *place] = _from_unit(values, first.dtype)
+
+
+def choose_precision(precision: str, device: torch.device, dtype: torch.dtype) -> str:
+    """Return the number format that a network computes in; `auto` is exact where pixels have more than 8 bits.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if precision != 'auto' and precision not in PRECISIONS:
+        raise ValueError(f'precision: one of auto, {", ".join(PRECISIONS)} expected, got {precision}')
+    if precision != 'auto':
+        return precision
+    return default_precision(device) if dtype == torch.uint8 else 'fp32'
+
+
+def _colours(image: torch.Tensor) -> torch.Tensor:
+    """Return the RGB that the network is to see, of grey, RGB or RGBA in [0, 1]."""
+    if len(image) < 4 or bool(image[3].all()):
+        return image[:3].expand(3, -1, -1)
+    from facesr_plugin.pictures.alpha import fill_invisible
+
+    channels = image.permute(1, 2, 0).cpu().numpy()
+    filled = fill_invisible(channels[..., :3], channels[..., 3])
+    return torch.from_numpy(np.ascontiguousarray(filled)).permute(2, 0, 1).to(image.device)
 
 
 def _to_unit(image: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ from facesr_plugin.models.record import Record, report
 from facesr_plugin.models.validation import STANDARD_METRICS, Scores, evaluate, evaluate_baselines
 from facesr_plugin.run import checkpoint, state
 from facesr_plugin.run.finite_guard import FiniteGuard
+from facesr_plugin.run.processes import from_first
 
 OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
@@ -47,6 +48,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
     Attributes:
         iter_per_epoch: Told by our training loop, for the epochs of the history.
         checked_opt: The options that its states belong to, as they were checked; told by our training loop.
+        data: The fingerprint of the training images that its states belong to; told by our training loop.
         tb_logger: TensorBoard's writer or None; told by our training loop.
 
     Raises:
@@ -56,6 +58,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.ranges = DegradationRanges.pick(opt)
         self.baselines: dict[str, dict[str, float]] = {}
+        self.decides: str | None = (opt.get('val') or {}).get('decides')  # else the first set with HR images
+        self.val_data: dict[str, dict[str, int]] = {}  # fingerprints of validation sets
         device = torch.device('cuda' if opt['num_gpu'] else 'cpu')
         self.execution = Execution.from_options(opt.get('train') or {}, device)
         # Not RealESRNetModel's: that one puts JPEG and sharpening modules on CUDA, which this model does not use.
@@ -68,6 +72,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.current_iter = 0
         self.iter_per_epoch: int | None = None
         self.checked_opt: dict[str, Any] | None = None
+        self.data: dict[str, Any] | None = None
         self.tb_logger: Any = None
         self._state_due: int | None = None  # the epoch of an iteration whose state is due
         seed = int(np.random.SeedSequence([opt['manual_seed'], opt['rank']]).generate_state(1)[0])
@@ -113,10 +118,14 @@ class AlphaRealESRNetModel(RealESRNetModel):
         net = self.get_bare_model(net)
         if not strict:
             return super().load_network(net, load_path, strict, param_key)
-        if param_key == 'params_ema' and 'params_ema' not in checkpoint.load(load_path):
-            param_key = 'params'
-        weights, key = checkpoint.load_weights(load_path, param_key)
-        checkpoint.check_fit(load_path, weights, net)
+
+        def read() -> tuple[dict[str, torch.Tensor], str]:
+            has_none = param_key == 'params_ema' and 'params_ema' not in checkpoint.load(load_path)
+            weights, key = checkpoint.load_weights(load_path, 'params' if has_none else param_key)
+            checkpoint.check_fit(load_path, weights, net)
+            return weights, key
+
+        weights, key = from_first(read)  # the file need not be on the machines of the others
         get_root_logger().info(f'Loading {type(net).__name__} from {load_path} ({key or "state dict"}).')
         net.load_state_dict(weights)
         return None
@@ -246,6 +255,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
     ) -> None:
         """Score the weights, raw and EMA apart, beside plain enlarging; in training keep the best and add a row.
 
+        `val.decides` names the set by which they are kept; by default it is the first with HR images.
         Weights that were scored are not scored again: BasicSR's loop ends with a validation past `total_iter`.
         """
         name = dataloader.dataset.opt['name']
@@ -254,16 +264,26 @@ class AlphaRealESRNetModel(RealESRNetModel):
             if not self.record.begin_validation(name, current_iter):
                 return
         scores = self._score(dataloader, current_iter, save_img)
-        if not scores['params'].metrics:
-            get_root_logger().warning(f'Validation {name}: no HR images, so nothing is measured')
-            return
-        decides = self.is_train and name == self.val_sets[0]
+        has_hr = 'psnr' in scores['params'].metrics
+        if not has_hr:
+            self._tell_no_hr(name)
+        elif self.decides is None:
+            self.decides = name
+        decides = self.is_train and name == self.decides
         if decides:
             self._add_row(scores, self.baselines[name], tb_logger)
-            self._keep_best(scores)
-        optimizer = self.optimizers[0] if self.optimizers else None
-        best = self.record.best if decides else {}
-        report(name, current_iter, scores, self.baselines[name], best, tb_logger, optimizer)
+            self._keep_best(scores, name)
+        elif self.is_train and self.decides is None and name == self.val_sets[-1]:  # no set has HR images
+            self._add_row({}, {}, tb_logger)
+        if scores['params'].metrics:
+            best = self.record.best if decides else {}
+            baselines, optimizer = self.baselines[name] if has_hr else {}, next(iter(self.optimizers), None)
+            report(name, current_iter, scores, baselines, best, tb_logger, optimizer)
+
+    def _tell_no_hr(self, name: str) -> None:
+        if self.is_train and name == self.decides:
+            raise UserError(f'val.decides: a set with HR images expected, {name} has none')
+        get_root_logger().warning(f'Validation {name}: no HR images, so nothing is compared with them')
 
     @torch.no_grad()
     def _score(self, dataloader: DataLoader, current_iter: int | str, save_img: bool) -> dict[str, Scores]:
@@ -285,15 +305,20 @@ class AlphaRealESRNetModel(RealESRNetModel):
         pairs = tqdm(dataloader, desc=f'Validation {name}', unit='image', disable=not show)
         scores = evaluate(networks, pairs, opt['scale'], metrics, self.device, write if save_img else None)
         networks['params'].train(self.is_train)
-        if scores['params'].metrics and name not in self.baselines:  # they do not change during a run
-            self.baselines[name] = evaluate_baselines(dataloader, opt['scale'], metrics['psnr'], self.device)
+        if 'psnr' in scores['params'].metrics and name not in self.baselines:  # they do not change during a run
+            baselines = evaluate_baselines(dataloader, opt['scale'], metrics['psnr'], self.device)
+            self.baselines[name], self.val_data[name] = baselines
         return scores
 
     def _image_path(self, dataset: str, path: str, current_iter: int | str) -> str:
-        """Return where BasicSR puts a validation image: by image while training, by data set in a test."""
+        """Return where BasicSR puts a validation image: by image while training, by data set in a test.
+
+        While training with several sets it is by data set and image: their file names may be equal.
+        """
         folder, name = self.opt['path']['visualization'], osp.splitext(osp.basename(path))[0]
         if self.is_train:
-            return osp.join(folder, name, f'{name}_{current_iter}.png')
+            sets = [dataset] if len(self.val_sets) > 1 else []
+            return osp.join(folder, *sets, name, f'{name}_{current_iter}.png')
         return osp.join(folder, dataset, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
 
     def _add_row(self, scores: dict[str, Scores], baselines: dict[str, float], tb_logger: Any) -> None:
@@ -319,13 +344,21 @@ class AlphaRealESRNetModel(RealESRNetModel):
             self.record.add_row(row, tb_logger)
 
     # ------------------------------------------------------------------- files
-    def _keep_best(self, scores: dict[str, Scores]) -> None:
-        """Keep weights that are the best so far in `net_g_best.pth`: raw and EMA weights each at its own best."""
+    def _keep_best(self, scores: dict[str, Scores], name: str) -> None:
+        """Keep weights that are the best so far in `net_g_best.pth`: raw and EMA weights each at its own best.
+
+        Args:
+            scores: By kind of weights.
+            name: Of the validation set that they are of.
+        """
+        psnr = (self.opt['val'].get('metrics') or {}).get('psnr', STANDARD_METRICS['psnr'])
+        self.record.measure_on({'name': name, **self.val_data[name], 'psnr': psnr})
         kinds = self.record.improved(scores, self.current_iter)
         if not kinds or self.opt['rank'] != 0:
             return
         path, weights = self._model_path('best'), self._weights()
         content = checkpoint.load(path) if Path(path).exists() else {}
+        content = {kind: content[kind] for kind in content.keys() & self.record.best}
         content |= {kind: weights[kind] for kind in kinds}
         checkpoint.save(path, content | {'psnr': {kind: best['psnr'] for kind, best in self.record.best.items()}})
 
@@ -381,29 +414,34 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """
         if self.tb_logger:
             self.tb_logger.flush()
-        folder, rank = Path(self.opt['path']['training_states']), self.opt['rank']
+        folder = Path(self.opt['path']['training_states'])
         shared = {
             'options': self.checked_opt,
+            'data': self.data,
             'scaler': self.scaler.state_dict(),
             'guard': self.guard.state_dict(),
             'monitor': self.record.state_dict(),
         }
-        own = {'streams': self.streams.state_dict(), 'pool': self.pool.state_dict() if self.pool else None}
+        own = {
+            'streams': self.streams.state_dict(),
+            'pool': self.pool.state_dict() if self.pool else None,
+            'averages': self.record.averages(),
+        }
         stock = {
             'epoch': epoch,
             'iter': current_iter,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
         }
-        state.save(folder, rank, {**stock, 'facesr': shared}, own)
-        if rank == 0:
+        state.save(folder, {**stock, 'facesr': shared}, own)
+        if self.opt['rank'] == 0:
             state.prune(folder, Path(self.opt['path']['models']), self.opt['logger'].get('keep_states'))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state; one that stock BasicSR wrote lacks the model's own part.
 
         Raises:
-            UserError: The file of this process is missing, or its pool or streams do not fit.
+            UserError: The pool or the streams of this process do not fit.
         """
         super().resume_training(resume_state)
         self.current_iter = resume_state['iter']
@@ -414,11 +452,10 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.scaler.load_state_dict(saved['scaler'])
         if 'guard' in saved:  # states saved before it was part of them lack it
             self.guard.load_state_dict(saved['guard'])
-        self.record.load_state_dict(saved['monitor'], self.device)
-        own = state.load_own(Path(self.opt['path']['training_states']), self.opt['rank'], resume_state)
+        self.record.load_state_dict(saved['monitor'], saved.get('averages'), self.opt['rank'], self.device)
         try:
-            self.streams.load_state_dict(own['streams'])
-            if self.pool and own['pool']:
-                self.pool.load_state_dict(own['pool'], self.device)
+            self.streams.load_state_dict(saved['streams'])
+            if self.pool and saved['pool']:
+                self.pool.load_state_dict(saved['pool'], self.device)
         except ValueError as error:
             raise UserError(f'path.resume_state: {error}') from error

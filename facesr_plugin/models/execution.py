@@ -7,19 +7,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import nn
 
-PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-
-
-def default_precision(device: torch.device) -> Literal['fp32', 'bf16']:
-    """Return bf16 where the device computes it natively and so faster (docs/performance.md), else fp32."""
-    if device.type == 'cuda':
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == 'cpu':
-        checks = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')  # private: a version may lack them
-        native = any(getattr(torch.cpu, check, bool)() for check in checks)
-    else:
-        native = False
-    return 'bf16' if native else 'fp32'
+from facesr_plugin.run.precision import PRECISIONS, default_precision
 
 
 def can_compile(device: torch.device) -> bool:

@@ -53,10 +53,11 @@ class History:
         self.rows.append({name: values.get(name) for name in COLUMNS})
         self._write()
 
-    def restore(self, rows: list[dict[str, Any]]) -> None:
-        """Go back to the rows of a training state; later ones in the file go."""
+    def restore(self, rows: list[dict[str, Any]], is_written: bool = True) -> None:
+        """Go back to the rows of a training state; later ones in the file go if it is written."""
         self.rows = list(rows)
-        self._write()
+        if is_written:
+            self._write()
 
     def _write(self) -> None:
         text = io.StringIO()

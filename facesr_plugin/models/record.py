@@ -1,5 +1,6 @@
 """What a run tells and keeps of itself: averages for the log, rows of `history.csv`, which weights were best."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -55,15 +56,18 @@ class Record:
 
     Attributes:
         best: Best validation PSNR of each kind of weights, dB, and its iteration: `best['params']['psnr']`.
+        best_of: What it was measured on: name and fingerprint of the set, options of the metric; None if not known.
         validated: The iteration at which each validation set was last gone through.
     """
 
     def __init__(self, folder: Path) -> None:
         self.history = History(folder / 'history.csv')
         self.best: dict[str, dict[str, float]] = {}
+        self.best_of: dict[str, Any] | None = None
         self.validated: dict[str, int] = {}
         self._since_log, self._since_row = Averages(), Averages()
         self._images, self._started = 0, time.perf_counter()
+        self._told_not_finite = False
 
     def add(self, outcomes: list[Outcome], images: int) -> None:
         """Add an optimisation step on so many images to the averages."""
@@ -89,7 +93,8 @@ class Record:
         return {'train_loss': averages.get('l_pix'), 'train_psnr': averages.get('psnr')}
 
     def add_row(self, row: dict[str, Any], tb_logger: Any) -> None:
-        """Add a row to `history.csv`, and its values to TensorBoard."""
+        """Add a row to `history.csv`, and its values to TensorBoard; one that is not finite stays empty."""
+        row = {name: value if value is None or math.isfinite(value) else None for name, value in row.items()}
         self.history.append(**row)
         if tb_logger:
             for name, value in row.items():
@@ -102,15 +107,34 @@ class Record:
         self.validated[dataset] = current_iter
         return is_new
 
+    def measure_on(self, what: dict[str, Any]) -> None:
+        """Say what the next scores are of, as `best_of`: the best of anything else, whatever its name, is void."""
+        before, self.best_of = self.best_of, what
+        if self.best and before is not None and {**before, 'name': what['name']} != what:
+            scores = ', '.join(f'{score["psnr"]:.4f} @ {score["iter"]:,}' for score in self.best.values())
+            get_root_logger().warning(
+                f'Validation {what["name"]}: not what the best weights so far were chosen by ({before["name"]}, or its'
+                f' images or psnr then; best {scores}): the best starts anew'
+            )
+            self.best = {}
+
     def improved(self, scores: dict[str, Scores], current_iter: int) -> list[str]:
-        """Note which kinds of weights have their best PSNR so far, and return them."""
+        """Note which kinds of weights have their best PSNR so far, and return them; only finite ones count."""
+        psnr = {name: score.metrics['psnr'] for name, score in scores.items()}
+        for name, value in psnr.items():
+            if not math.isfinite(value) and not self._told_not_finite:
+                self._told_not_finite = True
+                why = 'an image that is met exactly' if value == math.inf else 'nothing is left to compare'
+                get_root_logger().warning(
+                    f'Validation: psnr {value} of the {LABELS[name]} is not finite ({why}): no history, no best'
+                )
         better = [
             name
-            for name, score in scores.items()
-            if name not in self.best or score.metrics['psnr'] > self.best[name]['psnr']
+            for name, value in psnr.items()
+            if math.isfinite(value) and (name not in self.best or value > self.best[name]['psnr'])
         ]
         for name in better:
-            self.best[name] = {'psnr': scores[name].metrics['psnr'], 'iter': current_iter}
+            self.best[name] = {'psnr': psnr[name], 'iter': current_iter}
         return better
 
     def state_dict(self) -> dict[str, Any]:
@@ -118,17 +142,39 @@ class Record:
         return {
             'history': self.history.rows,
             'best': self.best,
+            'best_of': self.best_of,
             'validated': self.validated,
-            'since_log': self._since_log.state_dict(),
-            'since_row': self._since_row.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from a training state; later rows of `history.csv` go."""
-        self.history.restore(state['history'])
-        self.best, self.validated = state['best'], state['validated']
-        self._since_log.load_state_dict(state['since_log'], device)
-        self._since_row.load_state_dict(state['since_row'], device)
+    def averages(self) -> dict[str, Any]:
+        """Return the sums and counts of this process, for the training state."""
+        return {'since_log': self._since_log.state_dict(), 'since_row': self._since_row.state_dict()}
+
+    def load_state_dict(
+        self,
+        state: dict[str, Any],
+        averages: dict[str, dict[str, torch.Tensor]] | None,
+        rank: int,
+        device: torch.device,
+    ) -> None:
+        """Go on from a training state; later rows of `history.csv` go.
+
+        Args:
+            state: As `state_dict`.
+            averages: As `averages`, of this process; None in a state saved before each had its own: it holds rank 0's.
+            rank: Of this process; 0 writes the history.
+            device: Where averages are formed.
+        """
+        self.history.restore(state['history'], is_written=rank == 0)
+        self.best = {name: best for name, best in state['best'].items() if math.isfinite(best['psnr'])}
+        self.best_of, self.validated = state.get('best_of'), state['validated']  # older states lack the first
+        if averages is None:
+            averages = {
+                kind: {name: total if rank == 0 else torch.zeros_like(total) for name, total in state[kind].items()}
+                for kind in ('since_log', 'since_row')
+            }
+        self._since_log.load_state_dict(averages['since_log'], device)
+        self._since_row.load_state_dict(averages['since_row'], device)
 
 
 def report(
@@ -146,7 +192,7 @@ def report(
         dataset: Name of the validation set.
         current_iter: Iteration, or in a test the name of the run.
         scores: By kind of weights.
-        baselines: PSNR by `validation.BASELINES`, dB.
+        baselines: PSNR by `validation.BASELINES`, dB; empty without HR images.
         best: As `Record.best`; empty in a test or for a further validation set.
         tb_logger: TensorBoard writer or None.
         optimizer: What trains the network, for the advice in the warning; None in a test.
@@ -156,9 +202,11 @@ def report(
     for name, score in scores.items():
         values = '  '.join(f'{metric}: {value:.4f}' for metric, value in score.metrics.items())
         record = f'  best psnr: {best[name]["psnr"]:.4f} @ {best[name]["iter"]:,}' if name in best else ''
-        lines.append(f'\t # {LABELS[name]}  {values}  loss: {score.loss:.5f}{record}')
+        loss = f'  loss: {score.loss:.5f}' if baselines else ''
+        lines.append(f'\t # {LABELS[name]}  {values}{loss}{record}')
         suffix = '_ema' if name == 'params_ema' else ''
-        scalars |= {f'{metric}{suffix}': value for metric, value in {**score.metrics, 'loss': score.loss}.items()}
+        values = {**score.metrics, 'loss': score.loss} if baselines else score.metrics
+        scalars |= {f'{metric}{suffix}': value for metric, value in values.items()}
     last = list(scores)[-1]
     for mode, value in baselines.items():
         gain = scores[last].metrics['psnr'] - value

@@ -1,5 +1,7 @@
 """Validation: the network on LR-HR pairs, beside what plain enlarging scores on the same pairs."""
 
+import inspect
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils import tensor2img
+from basicsr.utils.registry import METRIC_REGISTRY
 from torch.nn import functional as F
 
 from facesr_plugin.archs.plain import enlarge
@@ -59,18 +62,18 @@ def evaluate(
         networks: By name; each maps RGB (1, 3, h, w) in [0, 1] to (1, 3, H, W).
         pairs: Batches of one with `lq`, `lq_path` and, unless nothing is to be measured, `gt`.
         scale: H / h.
-        metrics: BasicSR metric options by name, computed on 8-bit images.
+        metrics: BasicSR metric options by name, computed on 8-bit images; without `gt` those that need none.
         device: Where the networks are.
         on_image: Called with network name, LR path and the 8-bit BGR result (H, W, 3).
 
     Returns:
-        Each network's averages over the shares of all processes, of which some may be empty; without `gt` their metrics
-        are empty.
+        Each network's averages over the shares of all processes, of which some may be empty.
 
     Raises:
         UserError: A pair's sizes do not match.
     """
     scores = {name: Scores(dict.fromkeys(metrics, 0.0)) for name in networks}
+    alone = {name: options for name, options in metrics.items() if not needs_hr(options)}
     count = measured = 0
     for pair in pairs:
         lq = pair['lq'].to(device)
@@ -89,19 +92,25 @@ def evaluate(
             image = tensor2img(out)  # on the CPU it clamps `out` itself
             if on_image:
                 on_image(name, path, image)
-            if gt is not None:
-                data = {'img': image, 'img2': tensor2img(gt)}
-                for metric, options in metrics.items():
-                    value = ssim(**data) if options == STANDARD_METRICS['ssim'] else calculate_metric(data, options)
-                    score.metrics[metric] += float(value)
+            data = {'img': image} if gt is None else {'img': image, 'img2': tensor2img(gt)}
+            for metric, options in (alone if gt is None else metrics).items():
+                value = ssim(**data) if options == STANDARD_METRICS['ssim'] else calculate_metric(data, options)
+                score.metrics[metric] += float(value)
     for score in scores.values():
         totals = torch.tensor(
             [count, measured, score.residual, score.loss, *score.metrics.values()], dtype=torch.float64
         )
         count_all, measured_all, *sums = sum_over_processes(totals, device).tolist()
         score.residual, score.loss, *values = (total / count_all for total in sums)
-        score.metrics = dict(zip(metrics, values, strict=True)) if measured_all else {}
+        score.metrics = dict(zip(metrics, values, strict=True))
+        if not measured_all:
+            score.metrics = {name: score.metrics[name] for name in alone}
     return scores
+
+
+def needs_hr(options: dict[str, Any]) -> bool:
+    """Return whether a metric of BasicSR compares with an HR image; NIQE does not."""
+    return 'img2' in inspect.signature(METRIC_REGISTRY.get(options['type'])).parameters
 
 
 def ssim(img: np.ndarray, img2: np.ndarray) -> float:
@@ -131,21 +140,27 @@ def ssim(img: np.ndarray, img2: np.ndarray) -> float:
 
 def evaluate_baselines(
     pairs: Iterable[dict[str, Any]], scale: int, psnr: dict[str, Any], device: torch.device
-) -> dict[str, float]:
-    """Return the PSNR of plain enlarging by each of `BASELINES` over a validation set, dB; shares as in `evaluate`.
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Score plain enlarging over a validation set, and take the set's fingerprint; shares as in `evaluate`.
 
     Args:
         pairs: As in `evaluate`, with `gt`.
         scale: HR size / LR size.
         psnr: The metric's options.
         device: Where sums over processes are formed.
+
+    Returns:
+        The PSNR of each of `BASELINES`, dB; and what tells the pairs from others: `images`, their number, and
+        `checksum`, the sum of a checksum of each pair's pixels.
     """
-    totals = torch.zeros(1 + len(BASELINES), dtype=torch.float64)
+    totals = torch.zeros(2 + len(BASELINES), dtype=torch.float64)  # whose sums of 32-bit numbers are exact
     for pair in pairs:
         check_pair(pair['lq'].shape[2:], pair['gt'].shape[2:], scale, pair['lq_path'][0])
         gt = tensor2img(pair['gt'])
+        checksum = zlib.crc32(tensor2img(pair['lq']).tobytes(), zlib.crc32(gt.tobytes()))
         images = [tensor2img(enlarge(pair['lq'], scale, mode)) for mode in BASELINES]
         scores = [float(calculate_metric({'img': image, 'img2': gt}, psnr)) for image in images]
-        totals += torch.tensor([1.0, *scores], dtype=torch.float64)
-    count, *sums = sum_over_processes(totals, device).tolist()
-    return {mode: total / count for mode, total in zip(BASELINES, sums, strict=True)}
+        totals += torch.tensor([1.0, checksum, *scores], dtype=torch.float64)
+    count, checksum, *sums = sum_over_processes(totals, device).tolist()
+    baselines = {mode: total / count for mode, total in zip(BASELINES, sums, strict=True)}
+    return baselines, {'images': int(count), 'checksum': int(checksum)}

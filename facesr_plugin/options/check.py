@@ -18,7 +18,7 @@ from basicsr.utils.registry import (
 
 from facesr_plugin.blocks import Block, OpenBlock, did_you_mean
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, FaceDegradationOptions
-from facesr_plugin.data.pairs import check_images, check_pairs
+from facesr_plugin.data.pairs import check_file_names, check_images, check_pairs
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.compare import described, differences
 from facesr_plugin.options.types import FaceSRResNetOptions, PairOptions, RunOptions, TestingOptions, TrainingOptions
@@ -127,6 +127,8 @@ def _check_dataset(where: str, block: Block, run: RunOptions) -> list[str]:
     if isinstance(block, OpenBlock):
         return []
     backend, lr = block.io_backend.type, Path(block.dataroot_lq).expanduser()
+    if run.val and run.val.save_img and (problems := _collect(check_file_names, lr, backend)):
+        return problems
     if not isinstance(block, PairOptions):
         return _collect(check_images, lr, backend)
     hr, listed = Path(block.dataroot_gt).expanduser(), block.meta_info_file
@@ -141,6 +143,12 @@ def _check_paths(where: str, block: Block) -> list[str]:
     backend = backend.get('type') if isinstance(backend, dict) else None
     missing, wrong_kind = [], []
     for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+        if isinstance(roots := values.get(key), list):  # each is what its name says
+            missing += [
+                f'{where}.{key}: no such file or folder: {root}'
+                for root in roots
+                if not Path(root).expanduser().exists()
+            ]
         if not isinstance(values.get(key), str):
             continue
         path = Path(values[key]).expanduser()

@@ -1,15 +1,22 @@
-"""Whether a training state belongs to an option file: only then can the run go on exactly as if never broken off."""
+"""Whether a training state belongs to an option file and to its data: only then can the run go on exactly.
+
+Options are compared as the file has them, training images by what they are (`data/fingerprint.py`), wherever they lie.
+"""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from basicsr.utils.registry import DATASET_REGISTRY
+
+from facesr_plugin.data.fingerprint import change
+from facesr_plugin.errors import UserError
 from facesr_plugin.options.types import TrainingOptions
 
+ALLOW = '--allow_other_data'
 _LENGTHS = ('train.total_iter', 'train.scheduler.periods', 'train.scheduler.milestones')
 # What may change: what is recorded of the run, where it is, and how images come to the loader.
 _FREE = {'name', 'model_type', 'num_gpu', 'path', 'val', 'logger', 'dist_params'}
-_LOADING = {'name', 'io_backend', 'phase', 'scale', 'use_shuffle', 'num_worker_per_gpu', 'prefetch_mode'}
+_LOADING = {'name', 'dataroot_gt', 'io_backend', 'phase', 'scale', 'use_shuffle', 'num_worker_per_gpu', 'prefetch_mode'}
 _LOADING |= {'num_prefetch_queue', 'pin_memory', 'persistent_workers'}
 
 
@@ -24,8 +31,6 @@ def described(run: TrainingOptions) -> dict[str, Any]:
     """
     opt = run.model_dump(exclude=_FREE)
     train_set = {key: value for key, value in opt['datasets']['train'].items() if key not in _LOADING}
-    if 'dataroot_gt' in train_set:
-        train_set['dataroot_gt'] = str(Path(train_set['dataroot_gt']).expanduser())
     if 'batch_size_per_gpu' in train_set:
         train_set['batch_size_per_gpu'] *= run.train.accumulate  # all images of an iteration
     return opt | {'datasets': {'train': train_set}}
@@ -51,6 +56,35 @@ def differences(now: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
         for path in then.keys() & now.keys()
         if then[path] != now[path] and not (path == 'manual_seed' and is_open)
     )
+
+
+def data_of(dataset: Any) -> dict[str, Any]:
+    """Return the fingerprint of a training set; of a class that has none it is the number of samples."""
+    return dataset.fingerprint() if hasattr(dataset, 'fingerprint') else {'images': len(dataset)}
+
+
+def check_data(train_set: Mapping[str, Any], state: Mapping[str, Any], may_differ: bool) -> str | None:
+    """Check that the training images are those that a state was saved with, or say that a run goes on with others.
+
+    Args:
+        train_set: `datasets.train`, as BasicSR gets it.
+        state: What a `.state` file holds; one of stock BasicSR or of an older version does not say.
+        may_differ: Whether to go on with others.
+
+    Returns:
+        A line on how they differ if they do.
+
+    Raises:
+        UserError: They are others, and may not be.
+    """
+    saved = state.get('facesr', {}).get('data')
+    if saved is None:
+        print('The training state does not say which images it was trained on: these are taken to be the same.')
+        return None
+    problem = change(saved, data_of(DATASET_REGISTRY.get(train_set['type'])(dict(train_set))))
+    if problem and not may_differ:
+        raise UserError(f'datasets.train: {problem}, as the training state was saved with; {ALLOW} goes on with these')
+    return problem and f'{ALLOW}: going on with other training images: {problem}'
 
 
 def _line(path: str, before: Any, after: Any) -> str:

@@ -9,6 +9,7 @@ import os
 import random
 import sys
 from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from basicsr.utils.dist_util import get_dist_info
 from facesr_plugin.command_line import Parser
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.check import check, check_state
+from facesr_plugin.options.compare import ALLOW, check_data
 from facesr_plugin.options.types import RunOptions
-from facesr_plugin.run import state
-from facesr_plugin.run.processes import join, same_everywhere
+from facesr_plugin.run import checkpoint, state
+from facesr_plugin.run.processes import from_first, join
 
 
 class _Loader(yaml.SafeLoader):
@@ -140,6 +142,10 @@ def build_parser(is_train: bool) -> argparse.ArgumentParser:
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none', help='pytorch: under torchrun')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state of this run')
+    if is_train:
+        parser.add_argument(
+            ALLOW, action='store_true', help='go on though the training images are not those of the training state'
+        )
     parser.add_argument('--debug', action='store_true', help='a short cycle of log, save and validation, named debug_*')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers; not used')
     parser.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:SUBKEY=VALUE', help='set options')
@@ -170,9 +176,15 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     _check_writable(root)
     if args.check:
         if is_train and args.auto_resume:
-            _, newest = state.newest(root / 'training_states', root / 'models')
-            if newest:
-                check_state(run, newest)
+            _, found = state.newest(root / 'training_states', root / 'models')
+            if found:
+                check_state(run, found)
+        elif is_train:
+            found = run.path.resume_state and checkpoint.load(Path(run.path.resume_state).expanduser())
+        if is_train and found:
+            train_set = run.datasets.train.model_dump(exclude_none=True)
+            if line := check_data(train_set, found, args.allow_other_data):
+                print(line)
         print(f'{args.opt}: the file and all it names are fine')
         sys.exit(0)
 
@@ -182,7 +194,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         join(uses_cuda=opt['num_gpu'] > 0)
     opt['rank'], opt['world_size'] = get_dist_info()
     if run.manual_seed is None:
-        opt['manual_seed'] = same_everywhere(random.randint(1, 10000))
+        opt['manual_seed'] = from_first(partial(random.randint, 1, 10000))
     set_random_seed(opt['manual_seed'] + opt['rank'])
     opt['auto_resume'] = args.auto_resume
     if args.debug and name != run.name:
@@ -207,8 +219,10 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
         opt['num_gpu'] = min(1, torch.cuda.device_count())
     for phase, block in opt['datasets'].items():
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
-            if block.get(key):
-                block[key] = str(Path(block[key]).expanduser())
+            if isinstance(roots := block.get(key), list):
+                block[key] = [str(Path(root).expanduser()) for root in roots]
+            elif roots:
+                block[key] = str(Path(roots).expanduser())
         mode = block.get('prefetch_mode')
         if mode == 'cpu' or (mode == 'cuda' and opt['num_gpu'] == 0):
             why = {'cpu': 'is not used', 'cuda': 'needs a CUDA device, none is used here'}[mode]

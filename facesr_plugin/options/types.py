@@ -251,8 +251,8 @@ class TrainOptions(Block):
         if isinstance(scheduler, CosineOptions) and sum(scheduler.periods) < total:
             expected = f'a sum of at least total_iter = {total} expected'
             raise RuleError('periods', f'{expected}, got {sum(scheduler.periods)}')
-        if late := [iteration for iteration in getattr(scheduler, 'milestones', []) if iteration >= total]:
-            raise RuleError('milestones', f'iterations before total_iter = {total} expected, got {late}')
+        if late := [iteration for iteration in getattr(scheduler, 'milestones', []) if iteration > total]:
+            raise RuleError('milestones', f'iterations up to total_iter = {total} expected, got {late}')
         return scheduler
 
     @field_validator('alpha_opt')
@@ -275,6 +275,9 @@ class ValOptions(Block):
     """`val`: validation while training, and the measuring of a test."""
 
     val_freq: PositiveCount | None = Field(None, description='iterations between validations')
+    decides: str | None = Field(
+        None, description='name of the data set that best weights and history go by; default: the first with HR images'
+    )
     save_img: bool = Field(False, description='write the results as PNG')
     suffix: str | None = Field(None, description='of the PNG names of a test; otherwise the name of the run')
     pbar: bool = Field(False, description='progress bar')
@@ -442,6 +445,16 @@ class TrainingOptions(RunOptions):
         has_sets = 'datasets' in info.data and info.data['datasets'].model_extra
         if (has_sets or val) and (val is None or val.val_freq is None):
             raise RuleError('val_freq', 'missing, it goes with datasets.val')
+        if val and val.decides is not None and has_sets:
+            blocks = has_sets.values()
+            names = [
+                block.name for block in blocks if getattr(block, 'name', None) and block.type != 'SingleImageDataset'
+            ]
+            if val.decides not in names:
+                expected = (
+                    f'the name of a validation set with HR images expected ({", ".join(names) or "there is none"})'
+                )
+                raise RuleError('decides', f'{expected}, got {val.decides!r}')
         return val
 
 

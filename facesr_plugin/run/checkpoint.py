@@ -13,6 +13,8 @@ import torch
 from facesr_plugin.errors import UserError
 from facesr_plugin.files import write
 
+WRAPPERS = ('model', 'state_dict', 'generator')
+
 
 def save(path: str | Path, content: Mapping[str, Any]) -> None:
     """Save `content` as `torch.save` does, whole or not at all.
@@ -66,8 +68,9 @@ def load_weights(path: str | Path, key: str | None = None) -> tuple[dict[str, to
 
     Args:
         path: A `.pth` or `.safetensors`.
-        key: `params` or `params_ema`; None takes the better one by the validation PSNR stored beside them, or else
-            `params_ema` where there is one.
+        key: Which of the file's entries; None takes the better one of `params` and `params_ema` by the validation
+            PSNR stored beside them, or else `params_ema` where there is one, or else what other programs wrap weights
+            in, `WRAPPERS`.
 
     Returns:
         The state dict, and which key it stood under ('' for a bare one).
@@ -82,6 +85,7 @@ def load_weights(path: str | Path, key: str | None = None) -> tuple[dict[str, to
         if key is None:
             psnr = content['psnr'] if isinstance(content.get('psnr'), dict) else {}
             found = [name for name in ('params_ema', 'params') if name in content]
+            found = found or [name for name in WRAPPERS if isinstance(content.get(name), dict)][:1]
             key = max(found, key=lambda name: psnr.get(name, float('-inf')), default='params')
         if key not in content:
             raise UserError(f'{path}: key {key!r} expected, found {", ".join(map(str, content)) or "nothing"}')

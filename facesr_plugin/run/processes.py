@@ -2,13 +2,17 @@
 
 import atexit
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
 from facesr_plugin.errors import UserError
 
+Result = TypeVar('Result')
 SET_BY_TORCHRUN = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+_hosts: distributed.ProcessGroup | None = None  # for what is no tensor on a device; None is the group of all
 
 
 def join(uses_cuda: bool) -> None:
@@ -28,11 +32,19 @@ def join(uses_cuda: bool) -> None:
         torch.cuda.set_device(local_rank)
     distributed.init_process_group('nccl' if uses_cuda else 'gloo')
     atexit.register(distributed.destroy_process_group)
+    if uses_cuda:
+        global _hosts
+        _hosts = distributed.new_group(backend='gloo')
 
 
 def is_distributed() -> bool:
     """Return whether several processes train together."""
     return distributed.is_available() and distributed.is_initialized()
+
+
+def is_lost_process(error: Exception) -> bool:
+    """Return whether an error says that another process of a distributed run cannot be reached any more."""
+    return is_distributed() and (isinstance(error, distributed.DistError) or '/gloo/' in str(error))
 
 
 def sum_over_processes(values: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -43,15 +55,38 @@ def sum_over_processes(values: torch.Tensor, device: torch.device) -> torch.Tens
     return values
 
 
-def same_everywhere(value: int) -> int:
-    """Return rank 0's value in every process; each of them must call this."""
-    values = [value]
+def from_first(make: Callable[[], Result]) -> Result:
+    """Return what a function makes in rank 0, in every process; each of them must call this.
+
+    Raises:
+        UserError: It raised that in rank 0.
+    """
+    made: list[Any] = [None]
+    if not is_distributed() or distributed.get_rank() == 0:
+        try:
+            made = [make()]
+        except UserError as error:
+            made = [error]
     if is_distributed():
-        distributed.broadcast_object_list(values)
-    return values[0]
+        distributed.broadcast_object_list(made, group=_hosts)
+    if isinstance(made[0], UserError):
+        raise made[0]
+    return made[0]
 
 
-def wait_for_all() -> None:
-    """Return once all processes have called this."""
-    if is_distributed():
-        distributed.barrier()
+def gather(own: Any) -> list[Any]:
+    """Return what the processes have, by rank, in rank 0; each of them must call this."""
+    if not is_distributed():
+        return [own]
+    everything = [None] * distributed.get_world_size() if distributed.get_rank() == 0 else None
+    distributed.gather_object(own, everything, group=_hosts)
+    return everything or []
+
+
+def hand_out(parts: list[Any]) -> Any:
+    """Return this process's part of rank 0's list; each of them must call this."""
+    if not is_distributed():
+        return parts[0]
+    part = [None]
+    distributed.scatter_object_list(part, parts or None, group=_hosts)
+    return part[0]

@@ -1,10 +1,10 @@
 """Files of training states: written whole after an iteration, found again, thinned out.
 
 `ITER.state` has BasicSR's entries, and the model's own under `facesr`. In a distributed run every process has random
-streams and a pair pool of its own; those of rank R > 0 are in `ITER.rankR`.
+streams, a pair pool and averages of its own. Rank 0 alone reads and writes files: it has those of the others sent, puts
+them into the state under `facesr.others`, by rank, and hands them out again. So machines need no folder in common.
 """
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,57 +13,27 @@ from basicsr.utils import check_resume
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.run import checkpoint
-from facesr_plugin.run.processes import same_everywhere, wait_for_all
+from facesr_plugin.run.processes import from_first, gather, hand_out
 
 ENTRIES = ('iter', 'epoch', 'optimizers', 'schedulers')
-VISIBLE_AFTER = 60.0  # seconds in which another machine's file system shows a new folder
+OWN = ('streams', 'pool', 'averages')
 
 
-def check_shared(folder: Path, rank: int, start_iter: int) -> None:
-    """Check that this process shares the folder of states with rank 0, which has made it; every process must call this.
-
-    Args:
-        folder: Of the states.
-        rank: Of this process.
-        start_iter: Where it goes on.
-
-    Raises:
-        UserError: It does not see the folder, or other states in it.
-    """
-    is_same = same_everywhere(start_iter) == start_iter
-    deadline = time.monotonic() + VISIBLE_AFTER
-    while not folder.is_dir() and time.monotonic() < deadline:
-        time.sleep(0.5)
-    if not (is_same and folder.is_dir()):
-        raise UserError(f'{folder}: a folder expected that all processes share (path.root), rank {rank} sees another')
-
-
-def save(folder: Path, rank: int, state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+def save(folder: Path, state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Save the state after an iteration; every process must call this.
 
     Args:
         folder: Of the states.
-        rank: Of this process.
         state: What is one for all processes, of which rank 0 writes its own: `ENTRIES`, and the model's under `facesr`.
-        own: What this process alone has, of the entries under `facesr`.
+        own: What this process alone has: the entries `OWN` under `facesr`.
 
     Raises:
         RunError: It cannot be written.
     """
-    if rank:
-        checkpoint.save(folder / f'{state["iter"]}.rank{rank}', own)
-    wait_for_all()  # a state counts from when rank 0's file is there
-    if rank == 0:
-        checkpoint.save(folder / f'{state["iter"]}.state', {**state, 'facesr': {**own, **state['facesr']}})
-
-
-def load_own(folder: Path, rank: int, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what this process alone had when a state was saved.
-
-    Raises:
-        UserError: Its file is missing or damaged.
-    """
-    return checkpoint.load(folder / f'{state["iter"]}.rank{rank}') if rank else state['facesr']
+    if everyones := gather(own):
+        first, *others = everyones
+        model = {**first, **state['facesr'], 'others': others}
+        checkpoint.save(folder / f'{state["iter"]}.state', {**state, 'facesr': model})
 
 
 def prune(folder: Path, models: Path, keep: int | None) -> None:
@@ -79,6 +49,8 @@ def prune(folder: Path, models: Path, keep: int | None) -> None:
 def find(opt: dict[str, Any]) -> dict[str, Any] | None:
     """Return the state that `--auto_resume` or `path.resume_state` asks for; for `basicsr.train.load_resume_state`.
 
+    Every process must call this; each gets its own part.
+
     `--auto_resume` takes the newest that can be read, and says which.
 
     Args:
@@ -90,16 +62,46 @@ def find(opt: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         UserError: The state or its weights are missing, damaged or no training state.
     """
-    folder, models = Path(opt['path']['training_states']), Path(opt['path']['models'])
-    if opt['auto_resume']:
-        path, state = newest(folder, models)
-    elif path := opt['path'].get('resume_state'):
-        state = _read(Path(path), models)
-    if not path:
+    parts: list[dict[str, Any]] = []
+
+    def read() -> tuple[Path, dict[str, Any]] | None:
+        folder, models = Path(opt['path']['training_states']), Path(opt['path']['models'])
+        path, state = opt['path'].get('resume_state'), None
+        if opt['auto_resume']:
+            path, state = newest(folder, models)
+        elif path:
+            state = _read(Path(path), models)
+        if state is None:
+            return None
+        parts.extend(_take_parts(Path(path), state, opt['world_size']))
+        return Path(path), state
+
+    found = from_first(read)
+    if found is None:
         return None
+    path, state = found
     opt['path']['resume_state'] = str(path)
     check_resume(opt, state['iter'])
+    if 'facesr' in state:
+        state['facesr'] |= hand_out(parts)
     return state
+
+
+def _take_parts(path: Path, state: dict[str, Any], processes: int) -> list[dict[str, Any]]:
+    """Take what each process alone had out of a state; one of another number of processes is refused by its options.
+
+    Raises:
+        UserError: A file of a state saved before these parts were in it, `ITER.rankR`, is missing or damaged.
+    """
+    model = state.get('facesr')
+    if model is None:
+        return []
+    others = model.pop('others', None)
+    if others is None:
+        ranks = range(1, (model.get('options') or {}).get('world_size', 1))
+        others = [checkpoint.load(path.with_name(f'{state["iter"]}.rank{rank}')) for rank in ranks]
+    first = {name: model.pop(name) for name in OWN if name in model}
+    return [first, *others, *[{}] * processes][:processes]
 
 
 def newest(folder: Path, models: Path) -> tuple[Path | None, dict[str, Any] | None]:
