@@ -277,7 +277,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             self._add_row({}, {}, tb_logger)
         if scores['params'].metrics:
             best = self.record.best if decides else {}
-            report(name, current_iter, scores, self.baselines[name] if has_hr else {}, best, tb_logger)
+            baselines, optimizer = self.baselines[name] if has_hr else {}, next(iter(self.optimizers), None)
+            report(name, current_iter, scores, baselines, best, tb_logger, optimizer)
 
     def _tell_no_hr(self, name: str) -> None:
         if self.is_train and name == self.decides:
