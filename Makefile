@@ -6,16 +6,19 @@ PYTHON ?= $(shell for p in $(PYTHONS); do $$p $(NEW_ENOUGH) && echo $$p && break
 export PYTHONUNBUFFERED = 1
 BIN := .venv/bin
 READY := .venv/.ready
+JUDGE := .venv/.judge
 TESTS_READY := .venv/.ready-tests
 PYTEST := -q -n auto --dist loadfile
 
 
-.PHONY: help env test test-all test-gpu check-pythons lint format demo experiments faces browser clean
+.PHONY: help env test test-all test-gpu check-pythons lint format demo experiments faces weights browser clean
 help:
 	@echo 'make env          environment in .venv'
 	@echo 'make demo         environment, data, a short training of experiment 1, its curves, pictures and report'
 	@echo 'make experiments  both demo experiments, plotted, compared and reported'
 	@echo 'make faces        data sets of generated faces: 1000 for training, 100 for validation'
+	@echo '                  make faces FACES=4000: as many, half of them of full variety, and 100 more to validate on'
+	@echo 'make weights      the shipped weights from nothing: data, training, judgement; a stopped run goes on'
 	@echo 'make test         lint and tests'
 	@echo 'make test-all     the slow tests too'
 	@echo 'make test-gpu     the tests that need a CUDA device'
@@ -40,8 +43,13 @@ env: $(READY)
 test: lint
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m 'not gpu and not slow' $(PYTEST)
 
-test-all: lint browser
+test-all: lint browser $(JUDGE)
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m 'not gpu' $(PYTEST)
+
+# What `facesr judge` tells faces apart with: 110 MB, so not part of the environment.
+$(JUDGE): $(READY)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[judge]'
+	touch $@
 
 # The report is tested in a browser: one that is there, else Debian's.
 AS_ROOT = $$([ "$$(id -u)" = 0 ] || echo sudo -n)
@@ -72,15 +80,15 @@ format: $(TESTS_READY)
 	$(BIN)/ruff format .
 
 # ---------------------------------------------------------------------------- demo
-FACES := tests/data/faces
+SAMPLES := tests/data/faces
 DATA := demo/.ready
 
 # 24 of the sample faces to train on; 8 others and their degraded LR images to validate on.
 $(DATA): $(READY)
 	rm -rf demo
 	mkdir -p demo/train demo/val
-	cp $(FACES)/face_3_0000[01]?.jpg $(FACES)/face_3_00002[0-3].jpg demo/train
-	cp $(FACES)/face_3_00002[4-9].jpg $(FACES)/face_3_00003?.jpg demo/val
+	cp $(SAMPLES)/face_3_0000[01]?.jpg $(SAMPLES)/face_3_00002[0-3].jpg demo/train
+	cp $(SAMPLES)/face_3_00002[4-9].jpg $(SAMPLES)/face_3_00003?.jpg demo/val
 	$(BIN)/facesr degrade -i demo/val -o demo/val_lr --seed 1
 	$(BIN)/facesr lmdb --hr demo/train demo/train_hr.lmdb
 	$(BIN)/facesr lmdb --hr demo/val demo/val_hr.lmdb --lr demo/val_lr demo/val_lr.lmdb
@@ -113,17 +121,29 @@ experiments/demo_exp%/models/net_g_latest.pth: | $(DATA)
 	$(BIN)/python facesr_plugin/train.py -opt options/demo_exp$*.yml
 
 # ---------------------------------------------------------------------------- experiments
-# 1000 generated faces to train on and 100 others to validate on; a stopped run goes on where it was.
+# 1000 generated faces to train on and 100 others to validate on; a stopped run goes on where it was. With FACES=4000
+# as many to train on, half of them at truncation 0.7 as those 1000, half at 1.0, and a second validation set at 1.0.
+FACES := 1000
 FACE_MAKER := .venv/.faces
 TRAIN_FACES := datasets/train_hr.lmdb
+MORE_FACES := datasets/train_$(FACES)_hr.lmdb
 VAL_FACES := datasets/val_lr.lmdb
+VAL_PSI1_FACES := datasets/val_psi1_lr.lmdb
 
 $(FACE_MAKER): $(READY)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[faces]'
 	$(BIN)/python -m pip install --quiet --no-deps random_face==2021.7.21.1
 	touch $@
 
+ifeq ($(FACES),1000)
 faces: $(TRAIN_FACES) $(VAL_FACES)
+else
+faces: $(MORE_FACES) $(VAL_FACES) $(VAL_PSI1_FACES)
+$(MORE_FACES): | $(FACE_MAKER)
+	$(BIN)/python scripts/make_faces.py datasets/faces/train_$(FACES)/psi_0.7 --count $$(($(FACES) / 2)) --seed 0
+	$(BIN)/python scripts/make_faces.py datasets/faces/train_$(FACES)/psi_1.0 --count $$(($(FACES) / 2)) --seed 2 --psi 1.0
+	$(BIN)/facesr lmdb --raw --hr datasets/faces/train_$(FACES) $@
+endif
 
 $(TRAIN_FACES): | $(FACE_MAKER)
 	$(BIN)/python scripts/make_faces.py datasets/faces/train --count 1000 --seed 0
@@ -133,6 +153,33 @@ $(VAL_FACES): | $(FACE_MAKER)
 	$(BIN)/python scripts/make_faces.py datasets/faces/val --count 100 --seed 1
 	$(BIN)/facesr degrade -i datasets/faces/val -o datasets/faces/val_lr --seed 1 --overwrite
 	$(BIN)/facesr lmdb --hr datasets/faces/val datasets/val_hr.lmdb --lr datasets/faces/val_lr $@
+
+$(VAL_PSI1_FACES): | $(FACE_MAKER)
+	$(BIN)/python scripts/make_faces.py datasets/faces/val_psi1 --count 100 --seed 3 --psi 1.0
+	$(BIN)/facesr degrade -i datasets/faces/val_psi1 -o datasets/faces/val_psi1_lr --seed 1 --overwrite
+	$(BIN)/facesr lmdb --hr datasets/faces/val_psi1 datasets/val_psi1_hr.lmdb --lr datasets/faces/val_psi1_lr $@
+
+# ---------------------------------------------------------------------------- weights
+# Data, training, judgement, each where it stopped. OPTIONS changes options as --force_yml does, RUN is the run's name;
+# on a CPU the patches are smaller. `facesr judge` ends with 1 where a face was not found; the tables are whole.
+RUN := facesr_x4
+OPTIONS :=
+WEIGHTS := experiments/$(RUN)/models/net_g_latest.pth
+PATCH = $$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "datasets:train:gt_size=128")')
+
+weights: $(JUDGE)
+	$(MAKE) faces FACES=4000
+	$(MAKE) $(WEIGHTS)
+	$(BIN)/facesr judge --hr datasets/val_hr.lmdb --lr datasets/val_lr.lmdb \
+	  --weights $(RUN)=experiments/$(RUN)/models/net_g_best.pth -o results/$(RUN)/val || test $$? = 1
+	$(BIN)/facesr judge --hr datasets/val_psi1_hr.lmdb --lr datasets/val_psi1_lr.lmdb \
+	  --weights $(RUN)=experiments/$(RUN)/models/net_g_best.pth -o results/$(RUN)/val_psi1 || test $$? = 1
+	@echo 'Weights: experiments/$(RUN)/models/net_g_best.pth'
+	@echo 'Judgement: results/$(RUN)/val/judge.md results/$(RUN)/val_psi1/judge.md'
+
+$(WEIGHTS): | $(READY)
+	nice -n 19 $(BIN)/python facesr_plugin/train.py -opt options/train_facesr_x4.yml --auto_resume \
+	  --force_yml name=$(RUN) datasets:train:dataroot_gt=datasets/train_4000_hr.lmdb $(PATCH) $(OPTIONS)
 
 clean:
 	rm -rf .venv build *.egg-info basicsr demo .pytest_cache .ruff_cache

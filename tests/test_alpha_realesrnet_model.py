@@ -69,6 +69,14 @@ def test_accumulated_batches_have_the_gradient_of_the_whole(build, forward):
         torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
 
 
+def test_clipped_gradient_is_shorter_and_points_the_same_way(build):
+    whole, clipped = (gradients(build({'train.grad_clip': limit})) for limit in (None, 1e-5))
+    norm = torch.cat([gradient.flatten() for gradient in whole]).norm()
+    assert norm > 1e-4
+    for one, two in zip(whole, clipped, strict=True):
+        torch.testing.assert_close(two, one * (1e-5 / norm), rtol=1e-4, atol=1e-12)
+
+
 @pytest.mark.parametrize('forward', ['concat', 'sequential'])
 def test_processes_exchange_gradients_once_a_step(build, tmp_path, forward):
     """With the last chunk's last part: held back there too, they would train apart."""

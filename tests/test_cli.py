@@ -9,7 +9,7 @@ import pytest
 from facesr_plugin import __version__, cli
 from facesr_plugin.errors import UserError
 
-NAMES = ['train', 'test', 'upscale', 'lmdb', 'degrade', 'curves', 'compare', 'report', 'export']
+NAMES = ['train', 'test', 'upscale', 'lmdb', 'degrade', 'curves', 'compare', 'judge', 'report', 'export']
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """From a folder of faces through training and validation to stock BasicSR's test: the real commands, tiny sizes."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -164,6 +165,22 @@ def test_no_validation_set_leaves_its_columns_empty(project):
     history = rows(project, 'no_val')
     assert [row['iter'] for row in history] == ['3', '6']
     assert all(row['train_loss'] and row['train_psnr'] and not row['val_psnr'] for row in history)
+
+
+def test_last_scores_of_a_further_validation_set_are_kept(project):
+    """Of the same pairs under another name: those of the history's last row."""
+    opt = yaml.safe_load((project / 'demo_exp1.yml').read_text())
+    opt['name'] = 'further'
+    opt['datasets']['val_more'] = {**opt['datasets']['val'], 'name': 'more'}
+    opt['train']['ema_decay'] = 0.5
+    (project / 'further.yml').write_text(yaml.safe_dump(opt))
+    done = run('facesr_plugin/train.py', '-opt', 'further.yml', cwd=project)
+    assert done.returncode == 0, done.stderr
+    kept = json.loads((project / 'experiments' / 'further' / 'further.json').read_text())
+    last = rows(project, 'further')[-1]
+    columns = ('iter', 'val_psnr', 'val_ssim', 'raw_psnr', 'bilinear_psnr', 'bicubic_psnr')
+    assert kept == {'more': {name: pytest.approx(float(last[name]), rel=1e-7) for name in columns}}
+    assert kept['more']['val_psnr'] != kept['more']['raw_psnr']
 
 
 def test_user_mistake_is_one_line_and_status_2(project):

@@ -1,11 +1,13 @@
 """scripts/make_faces.py without OpenVINO or the generator's weights: a stand-in paints the faces."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import make_faces
 import numpy as np
 import pytest
-from tiny import FACES, run
+from tiny import FACES, ROOT, run
 
 from facesr_plugin.data.images import list_images, read_image, write_image
 from facesr_plugin.errors import UserError
@@ -159,3 +161,31 @@ def test_sample_faces_are_small():
     assert {read_image(file).shape for file in files} == {(512, 512, 3)}
     assert max(file.stat().st_size for file in files) < 150_000
     assert sum(file.stat().st_size for file in files) < 4_000_000
+
+
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        ([], {('datasets/faces/train', '1000', '0', None), ('datasets/faces/val', '100', '1', None)}),
+        (
+            ['FACES=4000'],
+            {
+                ('datasets/faces/train_4000/psi_0.7', '$((4000 / 2))', '0', None),
+                ('datasets/faces/train_4000/psi_1.0', '$((4000 / 2))', '2', '1.0'),
+                ('datasets/faces/val', '100', '1', None),
+                ('datasets/faces/val_psi1', '100', '3', '1.0'),
+            },
+        ),
+    ],
+)
+def test_make_makes_the_sets_of_both_sizes(options, expected, tmp_path):
+    """In an empty folder, without doing it."""
+    command = ['make', '--no-print-directory', '-n', '-f', str(ROOT / 'Makefile'), 'faces', *options]
+    for name in ('setup.py', 'scripts'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    pattern = r'make_faces\.py (\S+) --count (\d+|\$\(\(.*?\)\)) --seed (\d)(?: --psi (\S+))?$'
+    found = {match for line in done.stdout.splitlines() for match in re.findall(pattern, line)}
+    assert {(*words, psi or None) for *words, psi in found} == expected
+    packed = 'train_4000 datasets/train_4000_hr.lmdb' if options else 'train datasets/train_hr.lmdb'
+    assert f'facesr lmdb --raw --hr datasets/faces/{packed}\n' in done.stdout

@@ -24,7 +24,12 @@ VARIANTS = {
         'datasets:train:dataroot_gt=train',
         'datasets:train:num_worker_per_gpu=0',
     ],
-    'sequential, no pool, gt_size': ['train:pixel_opt:forward=sequential', 'queue_size=0', 'train:accumulate=2'],
+    'sequential, no pool, gt_size, clipped': [
+        'train:pixel_opt:forward=sequential',
+        'queue_size=0',
+        'train:accumulate=2',
+        'train:grad_clip=0.01',
+    ],
 }
 KILLS = [('step', 4), ('sync', 2), ('state', 2), ('validation', 1), ('best', 1), ('step', 1), ('sync', 1)]
 

@@ -18,6 +18,7 @@ import yaml
 from experiments import trainer as trainers
 from experiments.clean import score_clean
 from experiments.command import main
+from experiments.folder import Folder
 from experiments.protocol import choose, differences, load_protocol
 from fake_train import rows
 from tiny import ROOT, make_project
@@ -383,3 +384,37 @@ def test_table_by_hand():
     assert (header.split(' | ')[6], line.split(' | ')[6]) == ('clean PSNR', '30.500 ± 0.707')
     assert rest[0].split(' | ')[6] == '-'
     assert 'on clean input bilinear 29.000, bicubic 29.500 dB.' in '\n'.join(rest)
+
+
+def test_further_validation_sets_have_columns_of_their_own(grid):
+    """Records of before have none, and their tables stay as they are."""
+    before = (grid / 'out' / 'table.md').read_text()
+    assert 'PSNR on' not in before
+    for seed in (0, 1):
+        path = grid / 'out' / 'records' / f'both_seed{seed}.json'
+        record = read_record(path)
+        assert record['further'] == {}
+        further = {'hard': {'val_psnr': 24.0 + seed, 'bilinear_psnr': 23.5}}
+        write_record(path, record | {'further': further})
+    assert main(['tiny.yml', '-o', 'out', '--table-only']) is None
+    header, _, both, plain = (grid / 'out' / 'table.md').read_text().splitlines()[:4]
+    column = header.split(' | ').index('PSNR on hard')
+    assert both.split(' | ')[column : column + 2] == ['24.500 \u00b1 0.707', '+1.000 \u00b1 0.707']
+    assert plain.split(' | ')[column : column + 2] == ['-', '-']
+    with open(grid / 'out' / 'table.csv', newline='') as file:
+        both, plain = csv.DictReader(file)
+    assert (both['psnr@hard'], both['gain@hard'], plain['psnr@hard']) == ('24.5', '1.0', '')
+
+
+def test_further_scores_come_from_the_run(grid):
+    path, record = grid / 'out' / 'records' / 'plain_seed0.json', grid / 'experiments' / 'tiny_plain_seed0'
+    further = {'hard': {'val_psnr': 24.0, 'bilinear_psnr': 23.0}}
+    (record / 'further.json').write_text(json.dumps(further))
+    assert Folder(record).further() == further
+    path.unlink()
+    shutil.rmtree(record / 'training_states')  # the fake trains again, into the same folder
+    assert main(['tiny.yml', '-o', 'out']) is None
+    assert read_record(path)['further'] == further
+    (record / 'further.json').write_text('{')
+    with pytest.raises(UserError, match=r'further\.json: damaged'):
+        Folder(record).further()

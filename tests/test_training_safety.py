@@ -243,6 +243,49 @@ def test_guard_counts_in_a_row():
     assert guard.skipped == 2 * LIMIT - 1
 
 
+@pytest.mark.parametrize('fused', [True, False])
+@pytest.mark.parametrize('scale', [None, 1024.0])
+@pytest.mark.parametrize(
+    ('max_norm', 'factor'), [(2.5, 0.5), (5.0, 1.0), (100.0, 1.0), (None, 1.0)], ids=['half', 'just', 'far', 'none']
+)
+def test_clipped_gradients_by_hand(fused, scale, max_norm, factor):
+    """(3, 0) and (0, -4) have norm 5 together; a scaled loss is unscaled first; a bad step is skipped all the same."""
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    optimizer = torch.optim.SGD(weights, lr=1.0, fused=fused)
+    scaler = torch.amp.GradScaler('cpu', init_scale=scale or 1.0, enabled=scale is not None)
+    guard = FiniteGuard(torch.device('cpu'), max_norm)
+    for bad in (1.0, float('nan'), float('inf')):
+        gradients = [torch.tensor([3.0 * bad, 0.0]), torch.tensor([0.0, -4.0])]
+        scaler.scale(sum((w * g).sum() for w, g in zip(weights, gradients, strict=True))).backward()
+        guard.step(optimizer, scaler)
+        optimizer.zero_grad()
+    assert guard.skipped == guard.in_a_row == 2
+    expected = [[-3.0 * factor, 0.0], [0.0, 4.0 * factor]]
+    assert [weight.tolist() for weight in weights] == [pytest.approx(values) for values in expected]
+
+
+def test_clipping_a_gradient_of_zero():
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.zeros(2)
+    FiniteGuard(torch.device('cpu'), 1.0).step(
+        torch.optim.SGD([weight], lr=1.0, fused=True), torch.amp.GradScaler('cpu', enabled=False)
+    )
+    assert weight.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.gpu
+def test_clipping_does_not_wait_for_the_device():
+    weight = torch.nn.Parameter(torch.ones(2, device='cuda'))
+    weight.grad = torch.ones(2, device='cuda')
+    optimizer, scaler = torch.optim.AdamW([weight], fused=True), torch.amp.GradScaler('cuda', enabled=False)
+    guard = FiniteGuard(weight.device, 1.0)
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        guard.step(optimizer, scaler)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
 def test_fp16_scaler_is_fed():
     """It grows while gradients are finite, shrinks at one that is not, and that step is left out."""
     weight = torch.nn.Parameter(torch.tensor([1.0]))

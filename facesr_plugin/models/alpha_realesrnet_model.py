@@ -80,7 +80,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.pool = PairPool(opt['queue_size'], self.streams.torch) if opt.get('queue_size', 180) else None
         self.record = Record(Path(opt['path']['experiments_root']))
         self.scaler = self.execution.scaler()
-        self.guard = FiniteGuard(self.device)
+        self.guard = FiniteGuard(self.device, opt['train'].get('grad_clip'))
         self.val_sets = [block['name'] for phase, block in opt['datasets'].items() if phase.startswith('val')]
         super().init_training_settings()
         alpha_opt = opt['train'].get('alpha_opt')
@@ -275,6 +275,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             self._keep_best(scores, name)
         elif self.is_train and self.decides is None and name == self.val_sets[-1]:  # no set has HR images
             self._add_row({}, {}, tb_logger)
+        elif self.is_train and has_hr and self.opt['rank'] == 0:
+            self.record.keep_further(name, current_iter, scores, self.baselines[name])
         if scores['params'].metrics:
             best = self.record.best if decides else {}
             baselines, optimizer = self.baselines[name] if has_hr else {}, next(iter(self.optimizers), None)

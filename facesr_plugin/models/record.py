@@ -1,5 +1,6 @@
 """What a run tells and keeps of itself: averages for the log, rows of `history.csv`, which weights were best."""
 
+import json
 import math
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from basicsr.utils import get_root_logger
 
+from facesr_plugin.files import write
 from facesr_plugin.models.history import History
 from facesr_plugin.models.step import Outcome
 from facesr_plugin.models.validation import Scores
@@ -52,7 +54,8 @@ class Record:
     """The record of a run.
 
     Args:
-        folder: The experiment's folder, for `history.csv`.
+        folder: The experiment's folder, for `history.csv`, and for `further.json`: the last scores of each further
+            validation set.
 
     Attributes:
         best: Best validation PSNR of each kind of weights, dB, and its iteration: `best['params']['psnr']`.
@@ -62,6 +65,7 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.history = History(folder / 'history.csv')
+        self._further, self._further_path = {}, folder / 'further.json'
         self.best: dict[str, dict[str, float]] = {}
         self.best_of: dict[str, Any] | None = None
         self.validated: dict[str, int] = {}
@@ -100,6 +104,23 @@ class Record:
             for name, value in row.items():
                 if value is not None and name != 'iter':
                     tb_logger.add_scalar(f'history/{name}', value, row['iter'])
+
+    def keep_further(
+        self, dataset: str, current_iter: int, scores: dict[str, Scores], baselines: dict[str, float]
+    ) -> None:
+        """Keep the last scores of a further validation set, under the names of the history's columns.
+
+        They are of no state: a run that goes on from one validates all sets again.
+        """
+        reported, raw = list(scores.values())[-1], scores['params']
+        self._further[dataset] = {
+            'iter': current_iter,
+            'val_psnr': reported.metrics['psnr'],
+            'val_ssim': reported.metrics['ssim'],
+            'raw_psnr': raw.metrics['psnr'],
+            **{f'{mode}_psnr': value for mode, value in baselines.items()},
+        }
+        write(self._further_path, (json.dumps(self._further, indent=1) + '\n').encode())
 
     def begin_validation(self, dataset: str, current_iter: int) -> bool:
         """Note that a set is gone through; return False if it was at this very iteration."""

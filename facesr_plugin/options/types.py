@@ -290,6 +290,7 @@ class TrainOptions(Block):
     channels_last: bool = Field(True, description='memory layout of the network')
     compile: bool = Field(False, description='torch.compile the network')
     accumulate: PositiveCount = Field(1, description='batches whose gradients make one iteration')
+    grad_clip: PositiveNumber | None = Field(None, description='largest norm of all gradients together; none: any')
     ema_decay: Decay = Field(0, description='decay of the moving average of the weights; 0: none')
     optim_g: OptimizerOptions
     scheduler: ByType.one_of(CosineOptions, MultiStepOptions)

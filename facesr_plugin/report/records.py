@@ -5,6 +5,7 @@ import io
 import json
 import statistics
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def summarise(records: list[Record]) -> dict[str, Any]:
         'residual': mean(last('residual')),
         'bilinear_psnr': mean(last('bilinear_psnr')),
         'bicubic_psnr': mean(last('bicubic_psnr')),
+        **_further(records),
         'clean_psnr': mean(clean['network']),
         'clean_psnr_std': _deviation(clean['network']),
         **{f'clean_{mode}_psnr': mean(clean[mode]) for mode in BASELINES},
@@ -88,10 +90,22 @@ def summarise(records: list[Record]) -> dict[str, Any]:
     }
 
 
+def _further(records: list[Record]) -> dict[str, float | None]:
+    """Return PSNR and gain on each further validation set, as `psnr@NAME`; records of older runs have none."""
+    row = {}
+    for name in dict.fromkeys(name for record in records for name in record.get('further', {})):
+        scores = [record.get('further', {}).get(name, {}) for record in records]
+        psnr = [score.get('val_psnr') for score in scores]
+        gains = [score['val_psnr'] - score['bilinear_psnr'] if score else None for score in scores]
+        for measure, values in (('psnr', psnr), ('gain', gains)):
+            row |= {f'{measure}@{name}': mean(values), f'{measure}@{name}_std': _deviation(values)}
+    return row
+
+
 def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows, at least one, as table.csv, with all digits, and as table.md into `folder`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator='\n')
     writer.writeheader()
     writer.writerows(rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,10 +117,18 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     """Return the table as Markdown."""
     with_ema = any(row['raw_psnr'] != row['psnr'] for row in rows)
     with_clean = any(row['clean_psnr'] is not None for row in rows)
+    sets = dict.fromkeys(key.partition('@')[2] for row in rows for key in row if key.startswith('gain@'))
+    further = {
+        f'{title} {name}': partial(_spread, name=f'{measure}@{name}', form=form)
+        for name in sets
+        if not name.endswith('_std')
+        for title, measure, form in (('PSNR on', 'psnr', '.3f'), ('gain on', 'gain', '+.3f'))
+    }
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         'cell': lambda row: row['cell'],
         'PSNR': lambda row: _spread(row, 'psnr'),
         'gain': lambda row: _spread(row, 'gain', '+.3f'),
+        **further,
         'best': lambda row: f'{row["best_psnr"]:.3f}',
         **({'without EMA': lambda row: f'{row["raw_psnr"]:.3f}'} if with_ema else {}),
         'SSIM': lambda row: f'{row["ssim"]:.4f}',
@@ -135,7 +157,7 @@ def format_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _spread(row: dict[str, Any], name: str, form: str = '.3f') -> str:
-    mean, deviation = row[name], row[f'{name}_std']
+    mean, deviation = row.get(name), row.get(f'{name}_std')
     return '-' if mean is None else f'{mean:{form}}' + (f' ± {deviation:.3f}' if deviation is not None else '')
 
 

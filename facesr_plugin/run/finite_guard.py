@@ -1,4 +1,4 @@
-"""Skipping steps that would destroy the weights, and stopping a run that consists of them."""
+"""Skipping steps that would destroy the weights, clipping those that are too large, and stopping a run of bad ones."""
 
 import torch
 
@@ -12,9 +12,11 @@ class FiniteGuard:
 
     Args:
         device: Where the gradients are.
+        max_norm: What a larger norm of all gradients together is scaled down to; None leaves them as they are.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, max_norm: float | None = None) -> None:
+        self.max_norm = max_norm
         self.in_a_row = torch.zeros((), device=device)
         self.skipped = torch.zeros((), device=device)
 
@@ -22,8 +24,13 @@ class FiniteGuard:
     def step(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         """Take one step, or leave weights and optimiser as they are if any gradient is NaN or infinite."""
         gradients = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).sum()
-        bad = (~torch.isfinite(norm)).float()
+        if self.max_norm is not None and scaler.is_enabled():
+            scaler.unscale_(optimizer)
+        norms = torch.stack(torch._foreach_norm(gradients))
+        bad = (~torch.isfinite(norms.sum())).float()
+        if self.max_norm is not None:
+            factor = self.max_norm / torch.linalg.vector_norm(norms)
+            torch._foreach_mul_(gradients, factor.clamp(max=1))  # NaN in a step that is skipped
         self.skipped += bad
         self.in_a_row = (self.in_a_row + 1) * bad
         if scaler.is_enabled():  # it skips such steps by itself

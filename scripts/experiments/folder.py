@@ -32,6 +32,18 @@ class Folder:
         path = self.path / 'history.csv'
         return read_history(path) if path.exists() else None
 
+    def further(self) -> dict[str, dict[str, float]]:
+        """Return the last scores of its further validation sets, by their names.
+
+        Raises:
+            UserError: The file of them is damaged.
+        """
+        path = self.path / 'further.json'
+        try:
+            return json.loads(path.read_text()) if path.exists() else {}
+        except ValueError as error:
+            raise UserError(f'{path}: damaged; remove it, and the record has the first validation set alone') from error
+
     def newest_state(self) -> int:
         """Return the iteration from which `--auto_resume` goes on."""
         return max((int(path.stem) for path in (self.path / 'training_states').glob('[0-9]*.state')), default=0)

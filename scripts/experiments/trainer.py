@@ -151,6 +151,7 @@ class Trainer:
             'seconds': folder.time('seconds'),
             'cpu_seconds': folder.time('cpu_seconds'),
             'history': folder.history(),
+            'further': folder.further(),
             'opt': run.opt,
         }
 

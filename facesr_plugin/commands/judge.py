@@ -1,0 +1,115 @@
+r"""Judge enlarged pictures as their users do: PSNR, SSIM, NIQE and identity, candidates side by side.
+
+    facesr judge --hr datasets/val_hr.lmdb --lr datasets/val_lr.lmdb -o results/judge \
+        --weights ours=experiments/facesr_x4/models/net_g_best.pth --sr peer=results/peer
+
+Candidates are pictures that exist (`--sr`) or networks that make them now from the LR pictures (`--weights`). The
+first is compared with all others, picture by picture. With `--lr`, bilinear and bicubic enlarging are judged, too.
+OUTPUT gets judge.md, table.csv (means), differences.csv and pictures.csv. Identity needs the extra `judge`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from facesr_plugin.data.image_source import Images, open_images
+from facesr_plugin.enlarge.network import DEVICES, load_network, pick_device
+from facesr_plugin.errors import UserError
+from facesr_plugin.models.validation import BASELINES
+from facesr_plugin.report import judge as judging
+from facesr_plugin.report.comparison import spread
+from facesr_plugin.report.identity import FaceEmbedder
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(
+        description='Judge enlarged pictures. Exit status 1: something could not be judged and was left out.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument('--hr', type=Path, required=True, help='HR pictures, *.lmdb or a folder')
+    parser.add_argument('--lr', type=Path, help='LR pictures of the same names, *.lmdb or a folder')
+    parser.add_argument(
+        '--sr',
+        action='append',
+        default=[],
+        metavar='NAME=PATH',
+        help='enlarged pictures of the same names and their title; repeatable',
+    )
+    parser.add_argument(
+        '--weights', action='append', default=[], metavar='NAME=PATH', help='checkpoint and its title; repeatable'
+    )
+    parser.add_argument('--template', default='{}', help='name of an --sr picture for an HR name, e.g. {}_out')
+    parser.add_argument('-o', '--output', type=Path, required=True, help='folder for the tables')
+    parser.add_argument('--count', type=int, help='judge so many pictures, evenly spread; all without')
+    parser.add_argument('--no-identity', action='store_true', help='leave the identity out')
+    parser.add_argument('--device', choices=DEVICES, default='auto', help='where the networks run')
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Run the command; the status is 1 where something was left out.
+
+    Raises:
+        UserError: An option, a checkpoint or a set of pictures is not as expected, or nothing could be judged.
+    """
+    args = build_parser().parse_args(argv)
+    if args.count is not None and args.count < 1:
+        raise UserError(f'--count: at least 1 expected, got {args.count}')
+    if args.template.count('{}') != 1 or set('{}') & set(args.template.replace('{}', '')):
+        raise UserError(f'--template {args.template}: one {{}} expected, where the HR name goes')
+    if not (args.sr or args.weights):
+        raise UserError('--sr or --weights: at least one expected, there is nothing to judge')
+    if args.weights and not args.lr:
+        raise UserError('--weights: --lr expected with it, the pictures to enlarge')
+    hr, lr = open_images(args.hr), open_images(args.lr) if args.lr else None
+    verdict = judging.Verdict()
+    candidates = open_candidates(args, hr, verdict.problems)
+    reference = candidates[0].name
+    if lr:
+        verdict.problems += strangers(hr, lr)
+    embedder = None if args.no_identity else FaceEmbedder()
+    keys = spread(hr.keys, args.count) if args.count else hr.keys
+    try:
+        judging.judge(hr, lr, keys, candidates, embedder, verdict)
+    finally:  # what is done is kept
+        for line in verdict.problems:
+            print(f'error: {line}', file=sys.stderr)
+        if verdict.scores:
+            judging.write_verdict(args.output, verdict, reference)
+    if not any(score['candidate'] == reference for score in verdict.scores):
+        raise UserError(f'{reference}: none of its pictures could be judged')
+    print(judging.format_means(verdict))
+    if verdict.faces is not None:
+        print(f'Faces found: in {verdict.faces} of {verdict.pictures} HR pictures')
+    print(f'{args.output}: judge.md, table.csv, differences.csv and pictures.csv')
+    return 1 if verdict.problems else None
+
+
+def open_candidates(args: argparse.Namespace, hr: Images, problems: list[str]) -> list[judging.Candidate]:
+    """Return the candidates, networks first; pictures that are of no HR picture are told in `problems`.
+
+    Raises:
+        UserError: An entry has another form, a name stands twice, or pictures or weights cannot be read.
+    """
+    device, candidates = pick_device(args.device), []
+    for option, entries in (('--weights', args.weights), ('--sr', args.sr)):
+        for entry in entries:
+            name, separator, path = entry.partition('=')
+            if not (name and separator and path):
+                raise UserError(f'{option} {entry}: NAME=PATH expected')
+            if name in (*BASELINES, judging.HR, *(candidate.name for candidate in candidates)):
+                raise UserError(f'{option} {entry}: another name expected, there is a {name} already')
+            if option == '--weights':
+                candidates.append(judging.from_network(name, load_network(path).to(device), device))
+            else:
+                images = open_images(Path(path))
+                problems += strangers(hr, images, args.template)
+                candidates.append(judging.from_images(name, images, args.template))
+    return candidates
+
+
+def strangers(hr: Images, images: Images, template: str = '{}') -> list[str]:
+    """Return a line if some pictures are of no HR picture."""
+    rest = sorted(set(images.keys) - {judging.partner(key, template) for key in hr.keys})
+    return [f'{images.root}: {len(rest)} pictures of no HR picture are left out, as {rest[0]}'] if rest else []
