@@ -90,6 +90,6 @@ setup(
         'spandrel': ['spandrel>=0.4'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],
-        'all': ['facesr-plugin[export,report,spandrel]'],
+        'all': ['facesr-plugin[export,formats,judge,report,spandrel]'],
     },
 )
