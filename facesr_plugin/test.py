@@ -22,18 +22,31 @@ from basicsr.utils import get_root_logger
 from facesr_plugin.errors import run_command
 from facesr_plugin.models.validation import needs_hr
 from facesr_plugin.options.load import parse_options
+from facesr_plugin.run.archive import Archive
 
 
 def main() -> None:
     """Test as the command line says."""
     pipeline.parse_options = parse_options
-    pipeline.build_model = partial(_build_model, pipeline.build_model)
-    pipeline.test_pipeline(str(Path.cwd()))
+    pipeline.make_exp_dirs = partial(_make_folders, archive := Archive())
+    pipeline.build_model = partial(_build_model, pipeline.build_model, archive)
+    try:
+        pipeline.test_pipeline(str(Path.cwd()))
+    finally:
+        archive.undo()
 
 
-def _build_model(stock: Callable[[dict[str, Any]], Any], opt: dict[str, Any]) -> Any:
+def _make_folders(archive: Archive, opt: dict[str, Any]) -> None:
+    """Make the folders of the results; those of an earlier test are moved aside, until this one has its model."""
+    if opt['rank'] == 0:
+        archive.make(Path(opt['path']['results_root']))
+        Path(opt['path']['visualization']).mkdir()
+
+
+def _build_model(stock: Callable[[dict[str, Any]], Any], archive: Archive, opt: dict[str, Any]) -> Any:
     """Build the model; of a set without HR images it is to compute those metrics only that need none."""
     model = stock(opt)
+    archive.keep()
     metrics, validation = opt['val'].get('metrics') or {}, model.validation
 
     def validate(loader: Any, *args: Any, **kwargs: Any) -> None:

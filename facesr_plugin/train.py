@@ -28,14 +28,17 @@ from basicsr import train as pipeline
 from basicsr.models import build_model
 from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 
+from facesr_plugin.compat import repair_wandb
 from facesr_plugin.data import workers
 from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_full, is_out_of_memory, run_command
+from facesr_plugin.files import write
 from facesr_plugin.options.compare import check_data, data_of, described, differences
-from facesr_plugin.options.load import parse_options
+from facesr_plugin.options.load import copy_option_file, parse_options
 from facesr_plugin.run import lock, state
+from facesr_plugin.run.archive import Archive
 from facesr_plugin.run.processes import is_distributed, is_lost_process, sum_over_processes
 
 CHECK_SIGNALS_EVERY = {'cpu': 1, 'cuda': 10}  # iterations, where several processes must agree to stop
@@ -69,6 +72,8 @@ class TrainingRun:
     def __init__(self) -> None:
         self.opt: dict[str, Any] = {}
         self.checked_opt: dict[str, Any] = {}
+        self.archive = Archive()
+        self.opt_text = ''
         self.may_differ = False  # the training images from those of the state that it goes on from
         self.notice: str | None = None  # that they do
         self.found: dict[str, Any] | None = None  # that state
@@ -85,6 +90,9 @@ class TrainingRun:
         """Put this run's parts where `train_pipeline` looks them up, and take the signals that stop it."""
         pipeline.parse_options = self.parse_options
         pipeline.load_resume_state = self.load_resume_state
+        pipeline.make_exp_dirs = self.make_folders
+        pipeline.mkdir_and_rename = lambda path: self.archive.make(Path(path))
+        pipeline.copy_opt_file = self.copy_option_file
         pipeline.init_tb_loggers = partial(self.init_tb_loggers, pipeline.init_tb_loggers)
         pipeline.build_dataloader = partial(self.build_dataloader, pipeline.build_dataloader)
         pipeline.EnlargedSampler = self.make_sampler
@@ -106,6 +114,7 @@ class TrainingRun:
         if self.opt['rank'] == 0:
             self.lock = lock.take(Path(self.opt['path']['experiments_root']))
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train']['accumulate']
+        self.opt_text = args.text
         self.checked_opt = described(args.run) | {'world_size': self.opt['world_size']}
         return self.opt, args
 
@@ -119,14 +128,36 @@ class TrainingRun:
             self.notice = check_data(opt['datasets']['train'], found, self.may_differ)
         self.found = found
         self.start_iter = found['iter'] if found else 0
+        if (
+            found
+            and Path(opt['path']['resume_state']).resolve().parent != Path(opt['path']['training_states']).resolve()
+        ):
+            self.make_folders(opt)  # it goes on from another run, whose best weights it has to beat
+            best = Path(opt['path']['pretrain_network_g']).with_name('net_g_best.pth')
+            if opt['rank'] == 0 and best.is_file():
+                write(Path(opt['path']['models']) / best.name, best.read_bytes())
         if self.checked_opt['manual_seed'] is None:
             saved = found and (found.get('facesr', {}).get('options') or {}).get('manual_seed')
             self.checked_opt['manual_seed'] = opt['manual_seed'] = saved or opt['manual_seed']
             set_random_seed(opt['manual_seed'] + opt['rank'])
         return found
 
+    def make_folders(self, opt: dict[str, Any]) -> None:
+        """Make the run's folders; what an earlier run of its name left is moved aside, until it is under way."""
+        if opt['rank'] == 0:
+            self.archive.make(Path(opt['path']['experiments_root']))
+            for key in ('models', 'training_states', 'visualization'):
+                Path(opt['path'][key]).mkdir()
+
+    def copy_option_file(self, path: str, root: str) -> None:
+        """Copy the option file, as it was when it was read."""
+        if self.opt['rank'] == 0:
+            copy_option_file(self.opt_text, Path(root) / Path(path).name)
+
     def init_tb_loggers(self, stock: Any, opt: dict[str, Any]) -> Any:
         """Open TensorBoard's file; what another process wrote after the state that this one resumes is void."""
+        if (opt['logger'].get('wandb') or {}).get('project') is not None:
+            repair_wandb()
         self.tb_logger = stock(opt)
         if self.tb_logger and self.start_iter:
             self.tb_logger.close()
@@ -188,6 +219,7 @@ class TrainingRun:
                     raise
                 raise told from error
             self.is_between = False
+            self.archive.keep()
 
         prefetcher = kind(loader, between)
         return prefetcher
@@ -275,6 +307,9 @@ def main() -> int | None:
             raise
         raise told from error
     finally:
+        if run.archive.may_undo and run.tb_logger:
+            run.tb_logger.close()  # else it would make its file anew
+        run.archive.undo()
         workers.end()
     if (done := run.iteration) < (total := run.opt['train']['total_iter']):
         raise RunError(f'train.total_iter: ended at iteration {done:,} of {total:,}, with no batch left')

@@ -124,7 +124,7 @@ def test_other_kinds():
 def test_other_weights(tmp_path):
     with pytest.raises(UserError, match=r'none\.pth: No such file or directory$'):
         upscale(np.zeros((4, 4), np.uint8), tmp_path / 'none.pth')
-    with pytest.raises(UserError, match=r'^device: one of auto, cpu, cuda, mps expected, got gpu$'):
+    with pytest.raises(UserError, match=r'^device: one of auto, cpu, cuda, mps or e.g. cuda:1 expected, got gpu$'):
         upscale(np.zeros((4, 4), np.uint8), device='gpu')
 
 
@@ -177,3 +177,25 @@ def test_the_callers_autocast_changes_nothing(weights):
     with torch.autocast('cpu', torch.bfloat16):
         under = upscale(image, weights)
     assert torch.equal(under, upscale(image, weights))
+
+
+@pytest.mark.parametrize('orientation', [1, 6])
+def test_pil_orientation_and_profile(weights, net, orientation):
+    image = Image.fromarray(make_image(9, 7, 3))
+    image.getexif()[0x0112] = orientation
+    image.info.update(icc_profile=b'profile', dpi=(300, 300))
+    result = upscale(image, weights)
+    upright = np.asarray(image) if orientation == 1 else np.rot90(np.asarray(image), -1)
+    np.testing.assert_array_equal(np.asarray(result), upscale_image(net, upright))
+    assert (result.info['icc_profile'], result.info['dpi']) == (b'profile', (300, 300))
+    assert result.getexif().get(0x0112, 1) == 1
+
+
+def test_device_objects(weights, net):
+    image = make_image(9, 7, 3)
+    np.testing.assert_array_equal(upscale(image, weights, torch.device('cpu')), upscale(image, weights, 'cpu'))
+
+
+def test_precision(weights):
+    with pytest.raises(ValueError, match=r'^precision: one of auto, fp32, bf16, fp16 expected, got int8$'):
+        upscale(make_image(4, 4, 3), weights, 'cpu', precision='int8')

@@ -1,6 +1,7 @@
 """Bad input, a row each: it works as a user would expect, or ends in one line that names the file, exit status 2."""
 
 import ctypes
+import errno
 import os
 import re
 import resource
@@ -592,11 +593,15 @@ def test_disk_full_while_an_lmdb_is_made(case, capfd):
     assert not [path for path in case.folder.iterdir() if 'lmdb' in path.name]
 
 
-def test_disk_full_while_a_picture_is_written(case, capfd):
-    path = case.folder / 'out.png'
-    path.symlink_to('/dev/full')
+def test_disk_full_while_a_picture_is_written(case, capfd, monkeypatch):
+    def fail(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, 'fsync', fail)
+    path = case.folder / 'out' / 'a.png'
     status, lines = status_and_lines(lambda: write_image(path, picture()), capfd)
     assert (status, lines) == (2, [f'error: {path}: No space left on device'])
+    assert list(path.parent.iterdir()) == []
 
 
 def test_disk_full_while_weights_are_saved(case, capfd):

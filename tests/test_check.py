@@ -13,10 +13,10 @@ import yaml
 from basicsr.archs import build_network
 from basicsr.utils.registry import LOSS_REGISTRY
 from safetensors.torch import save_file
-from small import Options, measuring_options, put
+from small import Options, measuring_options, model_options, put
 from tiny import ROOT
 
-from facesr_plugin import test, train
+from facesr_plugin import AlphaRealESRNetModel, test, train
 from facesr_plugin.data.images import read_image, write_image
 from facesr_plugin.data.lmdb_writer import image_keys, write_lmdbs
 from facesr_plugin.errors import UserError
@@ -152,8 +152,9 @@ def test_lr_names_by_template(opt, data):
     put(opt, 'datasets.val.filename_tmpl', '{}_x4')
     check(opt, True)
     put(opt, 'datasets.val.filename_tmpl', '{}_x2')
-    (line,) = problems(opt)
-    assert line == f'{data}/lr: face_0_x2.png expected, the LR image of {data}/hr: face_0.png'
+    assert problems(opt) == [
+        f'{data}/lr: face_{n}_x2.png expected, the LR image of {data}/hr: face_{n}.png' for n in range(3)
+    ]
 
 
 def test_validation_set_as_stock_reads_it(opt, data):
@@ -267,7 +268,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize('key', ['pretrain_network_g', 'resume_state'])
-def test_pickle_is_not_run(command, opt, data, key):
+def test_pickle_is_not_run(command, opt, data, key, monkeypatch):
     """Neither as weights nor as a training state; by `pickle`, which stock uses, it would be."""
     torch.save({'params': Bomb(data / 'ran'), 'iter': 2}, data / 'file.pth')
     put(opt, f'path.{key}', str(data / 'file.pth'))
@@ -275,5 +276,88 @@ def test_pickle_is_not_run(command, opt, data, key):
     for flags in ((), ('--check',)):
         assert command(train.main, opt, *flags) == (2, '', f'error: {expected}\n')
     assert not (data / 'ran').exists()
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')  # as somebody else's class would find it without us
     torch.load(data / 'file.pth', weights_only=False)
     assert (data / 'ran').exists()
+
+
+# -------------------------------------------------------------- what can be known by trying only
+@pytest.mark.parametrize(
+    ('network', 'scale', 'line'),
+    [
+        ({'type': 'RRDBNet', 'num_feat': 4, 'num_block': 1}, 2, 'network_g.scale: 2 times expected, as scale: RRDBNet'),
+        ({'type': 'RRDBNet', 'num_in_ch': 4}, 4, 'network_g: RRDBNet does not run on an image of 64x64 px: '),
+        ({'type': 'RRDBNet', 'num_block': 1.5}, 4, 'network_g: RRDBNet cannot be built: '),
+    ],
+)
+def test_network_that_does_not_fit(opt, data, network, scale, line):
+    put(opt, 'network_g', {'num_in_ch': 3, 'num_out_ch': 3, 'num_grow_ch': 4, **network})
+    put(opt, 'scale', scale)
+    opt['datasets'].pop('val')
+    put(opt, 'val', None)
+    (found,) = problems(opt)
+    assert found.startswith(line)
+
+
+def test_network_that_fits_with_its_own_scale(opt):
+    opt['datasets'].pop('val')
+    put(opt, 'val', None)
+    put(opt, 'scale', 2)
+    put(opt, 'network_g', {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_grow_ch': 4, 'scale': 2.0})
+    assert check(opt, True).network_g.model_dump()['scale'] == 2
+
+
+def test_model_that_does_not_fit_its_loss(opt):
+    put(opt, 'model_type', 'SRModel')
+    assert problems(opt) == [
+        f"model_type: AlphaRealESRNetModel expected with {key}, got 'SRModel'"
+        for key in ('train.pixel_opt.type RegularizedL1Loss', 'datasets.train.type FaceDegradationDataset')
+    ]
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_weights_that_run_code_are_refused_loosely_too(opt, data, strict):
+    torch.save({'params': Bomb(data / 'ran')}, data / 'net.pth')
+    put(opt, 'path.pretrain_network_g', str(data / 'net.pth'))
+    put(opt, 'path.strict_load_g', strict)
+    assert problems(opt)[0].startswith(f'{data}/net.pth: a checkpoint of tensors expected')
+
+
+def test_loose_weights(opt, data, tmp_path):
+    """What fits is taken, read by the safe loader."""
+    put(opt, 'path.strict_load_g', False)
+    save_network(opt, data / 'net.pth', upscale=2)
+    check(opt, True)
+    changes = {'path.strict_load_g': False, 'path.pretrain_network_g': str(data / 'net.pth')}
+    model = AlphaRealESRNetModel(model_options(tmp_path, changes))
+    saved = torch.load(data / 'net.pth', weights_only=True)['params']
+    assert torch.equal(model.net_g.state_dict()['conv_first.weight'], saved['conv_first.weight'])
+    torch.save({'params': Bomb(data / 'ran')}, data / 'net.pth')
+    with pytest.raises(UserError):
+        AlphaRealESRNetModel(model_options(tmp_path, changes))
+    assert not (data / 'ran').exists()
+
+
+def test_all_images_without_a_partner_are_named(opt, data):
+    for number in range(30):
+        for name, side in (('hr', 96), ('lr', 24)):
+            write_image(data / name / f'more_{number:02}.png', np.zeros((side, side, 3), np.uint8))
+    for number in range(30):
+        (data / 'lr' / f'more_{number:02}.png').unlink()
+    lines = problems(opt)
+    assert lines[0] == f'{data}/lr: more_00.png expected, the LR image of {data}/hr: more_00.png'
+    assert (len(lines), lines[-1]) == (21, 'and 10 more like these')
+    for number in range(28):
+        (data / 'hr' / f'more_{number:02}.png').unlink()
+    assert [line.partition(' expected')[0] for line in problems(opt)] == [
+        f'{data}/lr: more_28.png',
+        f'{data}/lr: more_29.png',
+    ]
+
+
+def test_all_training_images_that_are_too_small_are_named(opt, data):
+    opt['datasets'].pop('val')
+    put(opt, 'val', None)
+    for number in range(2):
+        write_image(data / 'hr' / f'small_{number}.png', np.zeros((40, 40, 3), np.uint8))
+    assert [line.partition(': at')[0] for line in problems(opt)] == [f'{data}/hr: small_{n}.png' for n in range(2)]

@@ -146,7 +146,8 @@ def test_collapsed_residual_path_is_reported(project, trained, factor, collapsed
     weights = torch.load(project / 'experiments/demo_exp2/models/net_g_latest.pth', weights_only=True)['params']
     name = f'times_{factor}'
     torch.save({'params': {key: factor * value for key, value in weights.items()}}, project / f'{name}.pth')
-    args = (f'path:pretrain_network_g={name}.pth', f'name={name}', 'train:optim_g:lr=1.0e-9', 'train:total_iter=3')
+    steps = ['train:total_iter=100', 'train:scheduler:periods=[100]', 'val:val_freq=50']
+    args = (f'path:pretrain_network_g={name}.pth', f'name={name}', 'train:optim_g:lr=1.0e-9', *steps)
     done = run('facesr_plugin/train.py', '-opt', 'demo_exp2.yml', '--force_yml', *args, cwd=project)
     assert done.returncode == 0, done.stderr
     assert ('the output equals bilinear upsampling' in done.stderr) == collapsed

@@ -43,13 +43,13 @@ def test_registered():
     assert shapes(net) == shapes(MSRResNet(num_block=2, num_feat=4))
 
 
-@pytest.mark.parametrize(('channels', 'upscale'), [(3, 2), (3, 3), (3, 4), (1, 4)])
+@pytest.mark.parametrize(('channels', 'upscale'), [(3, 1), (3, 2), (3, 3), (3, 4), (3, 8), (1, 4)])
 def test_cardinality(channels, upscale):
     net = FaceSRResNet(channels, channels, num_feat=4, num_block=1, upscale=upscale)
     assert net(torch.zeros(2, channels, 5, 7)).shape == (2, channels, 5 * upscale, 7 * upscale)
 
 
-@pytest.mark.parametrize('upscale', [2, 3, 4])
+@pytest.mark.parametrize('upscale', [1, 2, 3, 4, 8])
 def test_zero_residual_is_bilinear(upscale):
     net = FaceSRResNet(num_feat=4, num_block=1, upscale=upscale)
     torch.nn.init.zeros_(net.conv_last.weight)
@@ -58,6 +58,22 @@ def test_zero_residual_is_bilinear(upscale):
     with torch.no_grad():
         out = net(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
     np.testing.assert_allclose(out.numpy(), expected, atol=1e-6)
+
+
+def test_first_weights_are_stock():
+    torch.manual_seed(5)
+    stock = MSRResNet(num_feat=4, num_block=1)
+    torch.manual_seed(5)
+    ours = FaceSRResNet(num_feat=4, num_block=1)
+    assert all(torch.equal(value, ours.state_dict()[name]) for name, value in stock.state_dict().items())
+
+
+def test_one_channel_enlarges_each_channel_by_itself():
+    net = FaceSRResNet(1, 1, num_feat=4, num_block=1, upscale=2)
+    image = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = torch.cat([net(image[:, i : i + 1]) for i in range(3)], 1)
+        torch.testing.assert_close(net(image), expected)
 
 
 def test_autocast_leaves_the_skip_alone():
@@ -75,7 +91,7 @@ def test_autocast_leaves_the_skip_alone():
 @pytest.mark.parametrize(
     ('options', 'error', 'message'),
     [
-        ({'upscale': 8}, ValueError, 'upscale: 2, 3 or 4 expected, got 8'),
+        ({'upscale': 6}, ValueError, 'upscale: 1, 2, 3, 4, 8 expected, got 6'),
         ({'num_in_ch': 3, 'num_out_ch': 1}, ValueError, r'num_out_ch: 3 expected .*, got 1'),
         ({'num_blocks': 20}, TypeError, 'num_blocks'),
     ],

@@ -1,6 +1,7 @@
 """LMDBs of images: what is written is what is read, by this package and by stock BasicSR."""
 
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 from urllib.parse import unquote
@@ -199,3 +200,13 @@ def test_file_client_names_a_missing_key(tmp_path, images):
     with pytest.raises(UserError) as caught:
         FileClient('lmdb', db_paths=str(path)).get('a.b')
     assert str(caught.value) == f'{path}: no image a.b'
+
+
+def test_cut_short_while_it_is_open(tmp_path):
+    """As during a training: touching a page that is gone would kill the process."""
+    write_lmdbs([tmp_path / 'x.lmdb'], ['a', 'b'], lambda key: [np.zeros((64, 64, 3), np.uint8)], None)
+    images = LmdbImages(tmp_path / 'x.lmdb')
+    images.read('a')
+    os.truncate(tmp_path / 'x.lmdb' / 'data.mdb', 8192)
+    with pytest.raises(UserError, match=r'x\.lmdb: data\.mdb is cut short: \d+ bytes expected, got 8192$'):
+        images.read('b')

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from packaging.version import Version
 from small import Options, put
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.options.load import build_parser, load_yaml, override, parse_options
+from facesr_plugin.options.load import build_parser, copy_option_file, load_yaml, override, parse_options
 from facesr_plugin.run import processes
 
 
@@ -73,6 +74,7 @@ def test_yaml_runs_nothing(tmp_path):
         ('train:optim_g:lr=!!float 1e-4', 'train.optim_g.lr', 1e-4),
         ('noise_range=[2, 3]', 'noise_range', [2, 3]),
         ('path:pretrain_network_g=~', 'path.pretrain_network_g', None),
+        ('train:total_iter=010', 'train.total_iter', '010'),
         ('name=a=b', 'name', 'a=b'),
         ('train:compile=true', 'train.compile', True),  # the file leaves it to its default
         ("name=__import__('os').mkdir('ran')", 'name', "__import__('os').mkdir('ran')"),  # stock puts it through `exec`
@@ -236,3 +238,73 @@ def test_prefetch_that_is_not_used(opt, parse, capsys, mode, why):
 @pytest.mark.parametrize('flag', ['--local_rank', '--local-rank'])
 def test_both_spellings_of_local_rank(flag):
     assert build_parser(True).parse_args(['-opt', 'x.yml', flag, '2']).local_rank == 2
+
+
+# ------------------------------------------------------------------------- bombs and copies
+def bomb(line: str) -> str:
+    """Return nine levels, each ten times the one before."""
+    return 'a0: &a0 {k0: 1, k: 2}\n' + ''.join(
+        line.format(n=n + 1, before=', '.join([f'*a{n}'] * 10)) for n in range(9)
+    )
+
+
+@pytest.mark.parametrize(
+    'text',
+    [bomb('a{n}: &a{n} [{before}]\n'), 'a: &a [*a]\n'],
+    ids=['lists', 'itself'],
+)
+def test_alias_bomb(tmp_path, text):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as error:
+        load_yaml(path)
+    assert str(error.value).startswith(str(path))
+    assert str(error.value).endswith('more than 100000 values, with all aliases written out')
+
+
+def test_merges_of_merges(tmp_path):
+    """Newer versions of PyYAML merge a key once; with older ones the file is refused."""
+    path = write(tmp_path, bomb('a{n}: &a{n} {{k{n}: 1, <<: [{before}]}}\n'))
+    if Version(yaml.__version__) >= Version('6.0.4'):
+        assert len(load_yaml(path)['a9']) == 11
+    else:
+        with pytest.raises(UserError, match=r'more than 100000 values, with all aliases written out$'):
+            load_yaml(path)
+
+
+def test_a_block_is_switched_off(opt):
+    override(opt, 'train:alpha_opt=~')
+    override(opt, 'datasets:val=~')
+    override(opt, 'val:metrics:psnr=~')
+    assert 'alpha_opt' not in opt['train']
+    assert list(opt['datasets']) == ['train']
+    assert opt['val']['metrics'] == {}
+
+
+def test_copy_of_the_option_file(tmp_path):
+    """Of a copy too, with its lines on top renewed; where a link lies, what it names is left alone."""
+    (tmp_path / 'outside').write_text('precious')
+    copy_to = tmp_path / 'opt.yml'
+    copy_to.symlink_to(tmp_path / 'outside')
+    copy_option_file('# first\n\nname: x\n', copy_to)
+    first = copy_to.read_text()
+    copy_option_file(first, copy_to)
+    assert copy_to.read_text().splitlines()[1:] == first.splitlines()[1:]
+    assert first.endswith('\n\n# first\n\nname: x\n')
+    assert first.count('GENERATE TIME') == 1
+    assert (tmp_path / 'outside').read_text() == 'precious'
+    assert not copy_to.is_symlink()
+
+
+# -------------------------------------------------------------------------------- imports
+def test_import_that_fails(opt, parse, data, monkeypatch):
+    monkeypatch.chdir(data)
+    (data / 'own_broken.py').write_text('a = 1\nb = 1 / 0\n')
+    expected = rf'^--import own_broken: cannot be imported: ZeroDivisionError: .* \({data}/own_broken.py, line 2\)$'
+    with pytest.raises(UserError, match=expected):
+        parse(opt, '--import', 'own_broken')
+    put(opt, 'imports', ['no_such_module'])
+    with pytest.raises(UserError, match=r'^imports no_such_module: cannot be imported: ModuleNotFoundError'):
+        parse(opt)
+    put(opt, 'imports', 'os')
+    with pytest.raises(UserError, match=r"^imports: expected a list, got 'os'$"):
+        parse(opt)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from samples import make_net
 
+from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.enlarge.network import load_network, network_from_weights, pick_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.run import checkpoint
@@ -62,8 +63,8 @@ def change(name: str, value: torch.Tensor | None) -> dict[str, torch.Tensor]:
             'n.pth: weights of a FaceSRResNet (SRResNet without batch norm) expected, no conv_first.weight',
         ),
         (
-            change('conv_first.weight', torch.zeros(8, 1, 3, 3)),
-            'n.pth: a network for RGB expected, got one for 1 channels',
+            change('conv_first.weight', torch.zeros(8, 2, 3, 3)),
+            'n.pth: a network for RGB or single channels expected, got one for 2 channels',
         ),
         (
             change('conv_hr.bias', None),
@@ -90,3 +91,36 @@ def test_device(monkeypatch):
         pick_device('cuda')
     with pytest.raises(UserError, match=r'^device: one of auto, cpu, cuda, mps or e.g. cuda:1 expected, got tpu$'):
         pick_device('tpu')
+
+
+@pytest.mark.parametrize(('channels', 'upscale'), [(3, 1), (1, 4), (3, 8)])
+def test_every_scale_and_one_channel(channels, upscale):
+    net = FaceSRResNet(channels, channels, num_feat=4, num_block=1, upscale=upscale).eval()
+    found = network_from_weights(net.state_dict())
+    lq = torch.rand(1, 3, 6, 5)
+    with torch.no_grad():
+        assert torch.equal(found(lq), net(lq))
+
+
+def test_device_by_number_and_as_an_object(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    assert pick_device('cuda:1') == pick_device(torch.device('cuda', 1)) == torch.device('cuda:1')
+    assert pick_device(torch.device('cpu')) == torch.device('cpu')
+    with pytest.raises(UserError, match=r'^device: cuda:2 is not available here, cuda, cpu is$'):
+        pick_device('cuda:2')
+    with pytest.raises(UserError, match=r'^device: one of .* expected, got cuda:x$'):
+        pick_device('cuda:x')
+
+
+@pytest.mark.parametrize('wrapper', ['model', 'state_dict', 'generator'])
+def test_wrapped_weights(tmp_path, wrapper):
+    net = make_net()
+    checkpoint.save(tmp_path / 'net.pth', {wrapper: net.state_dict(), 'epoch': 3})
+    assert load_network(tmp_path / 'net.pth').conv_first.weight.equal(net.conv_first.weight)
+
+
+def test_any_key(tmp_path):
+    net = make_net()
+    checkpoint.save(tmp_path / 'net.pth', {'mine': net.state_dict(), 'params': {}})
+    assert load_network(tmp_path / 'net.pth', 'mine').conv_first.weight.equal(net.conv_first.weight)

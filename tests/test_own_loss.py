@@ -3,6 +3,7 @@
 import copy
 import csv
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 import yaml
-from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 from small import model_options, put
 from tiny import ROOT
 from torch.nn import functional as F
 
 from facesr_plugin import AlphaRealESRNetModel, RegularizedL1Loss
+from facesr_plugin.blocks import Block, PositiveCount, PositiveNumber
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.check import check
 from facesr_plugin.options.types import TrainingOptions
@@ -141,3 +143,72 @@ def test_it_trains_in_the_real_loop(opt, data):
     assert all(float(row['val_loss']) < 1 for row in rows)  # the mean absolute error, whatever trains
     state = torch.load(data / 'experiments' / 'run' / 'training_states' / '4.state', weights_only=True)
     assert state['facesr']['options']['train']['pixel_opt'] == opt['train']['pixel_opt']
+
+
+def test_the_loss_in_the_docs_trains(opt, data):
+    """By `--import`, as docs/contributing.md has it, and by `imports:` in the file."""
+    (code,) = re.findall(
+        r'```python\n(# my_loss\.py\n.*?)```', (ROOT / 'docs' / 'contributing.md').read_text(), re.DOTALL
+    )
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    (data / 'my_loss.py').write_text(code)
+    put(opt, 'datasets.train.num_worker_per_gpu', 1)
+    losses = []
+    for kind, by_flag in (('RegularizedL1Loss', ()), ('RegularizedL2Loss', ('--import', 'my_loss'))):
+        put(opt, 'train.pixel_opt.type', kind)
+        put(opt, 'name', kind)
+        (data / 'opt.yml').write_text(yaml.safe_dump(opt))
+        args = [sys.executable, str(ROOT / 'facesr_plugin' / 'train.py'), '-opt', 'opt.yml', *by_flag]
+        done = subprocess.run(args, cwd=data, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        with open(data / 'experiments' / kind / 'history.csv', newline='') as file:
+            losses.append(float(next(csv.DictReader(file))['train_loss']))
+    assert 0 < losses[1] < losses[0]  # squares of numbers below 1
+    (data / 'opt.yml').write_text(yaml.safe_dump({**opt, 'imports': ['./my_loss.py']}))
+    args = [sys.executable, str(ROOT / 'facesr_plugin' / 'train.py'), '-opt', 'opt.yml', '--check']
+    done = subprocess.run(args, cwd=data, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert f'imports: ./my_loss.py ({data}/my_loss.py)' in done.stdout
+
+
+class Typed(CharbonnierDual):
+    """A loss that says what its options are."""
+
+    class Options(Block):
+        """Those of its own."""
+
+        eps: PositiveNumber = 0.25
+        steps: PositiveCount = 3
+
+
+def test_its_own_typed_block(opt):
+    LOSS_REGISTRY.register(Typed)
+    try:
+        put(opt, 'train.pixel_opt', {'type': 'Typed', 'steps': 2.0})
+        assert TrainingOptions.parse(opt).train.pixel_opt.model_dump() == {'type': 'Typed', 'eps': 0.25, 'steps': 2}
+        put(opt, 'train.pixel_opt', {'type': 'Typed', 'eps': -1, 'stepz': 2})
+        with pytest.raises(UserError) as error:
+            TrainingOptions.parse(opt)
+        assert str(error.value).splitlines() == [
+            'train.pixel_opt.eps: expected greater than 0, got -1',
+            "train.pixel_opt.stepz: unknown option, did you mean 'steps'?",
+        ]
+    finally:
+        del LOSS_REGISTRY._obj_map['Typed']
+
+
+def test_keys_of_a_model_of_ones_own(opt):
+    """They pass at the top level, and reach the model."""
+
+    class Mine(AlphaRealESRNetModel):
+        """A model with an option."""
+
+    put(opt, 'my_option', {'deep': 1})
+    with pytest.raises(UserError, match=r'^my_option: unknown option'):
+        check(opt, True)
+    MODEL_REGISTRY.register(Mine)
+    try:
+        put(opt, 'model_type', 'Mine')
+        assert check(opt, True).model_dump()['my_option'] == {'deep': 1}
+    finally:
+        del MODEL_REGISTRY._obj_map['Mine']

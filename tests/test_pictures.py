@@ -60,7 +60,7 @@ def test_metadata_cut_short_is_passed_over(kind, recwarn):
 def test_jpeg_has_the_quality_asked_for(quality):
     """The file's quantisation table is the one that libjpeg makes for it, by Pillow too."""
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    write_picture(Path('a.jpg'), image, quality)
+    write_picture(Path('a.jpg'), Picture([image]), quality=quality)
     Image.fromarray(image).save('b.jpg', quality=quality)
     with Image.open('a.jpg') as found, Image.open('b.jpg') as expected:
         assert found.quantization[0] == expected.quantization[0]
@@ -70,7 +70,7 @@ def test_webp_grows_with_the_quality():
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     sizes = []
     for quality in (20, 50, 95):
-        write_picture(Path('a.webp'), image, quality)
+        write_picture(Path('a.webp'), Picture([image]), quality=quality)
         sizes.append(Path('a.webp').stat().st_size)
     assert sizes == sorted(set(sizes))
 

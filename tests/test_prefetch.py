@@ -35,14 +35,14 @@ def counting(calls: list[int]):
     return between
 
 
-def test_each_epoch_starts_the_loader_once_and_each_batch_is_drawn_in_between():
+def test_each_epoch_starts_the_loader_once_and_begins_and_draws_in_between():
     loader, calls = Loader(), []
     prefetcher = Prefetcher(loader, counting(calls))
     assert loader.started == 0
     for epoch in (1, 2):
         assert drain(prefetcher) == BATCHES
         assert loader.started == epoch
-        assert len(calls) == epoch * (len(BATCHES) + 1)
+        assert len(calls) == epoch * (len(BATCHES) + 2)
     assert prefetcher.next() is None
 
 
@@ -55,4 +55,4 @@ def test_cuda_prefetcher_gives_the_same_batches_on_the_device():
         assert all(batch['gt'].is_cuda for batch in batches)
         assert [batch['gt'].tolist() for batch in batches] == [batch['gt'].tolist() for batch in BATCHES]
         assert [batch['gt_path'] for batch in batches] == [batch['gt_path'] for batch in BATCHES]
-    assert len(calls) == 8
+    assert len(calls) == 10

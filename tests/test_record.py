@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -150,3 +151,30 @@ def test_state_saved_before_averages_were_each_process_s_own(record, tmp_path):
         names = set(state['since_row'])
         assert set(other.averages()['since_row']) == names
         assert other.take_training() == (expected if rank == 0 else {'train_loss': None, 'train_psnr': None})
+
+
+def warnings(monkeypatch, current_iter: int | str, optimizer: torch.optim.Optimizer | None) -> list[str]:
+    """Return what is warned of when both networks do no more than enlarge bilinearly."""
+    logger = mock.Mock()
+    monkeypatch.setattr(record_module, 'get_root_logger', lambda: logger)
+    scores = {name: Scores({'psnr': 25.0}, residual=0.01) for name in ('params', 'params_ema')}
+    record_module.report('val', current_iter, scores, {'bilinear': 25.0}, {}, None, optimizer)
+    return [call.args[0] for call in logger.warning.call_args_list]
+
+
+def test_a_network_that_has_not_begun_to_learn_is_no_news(monkeypatch):
+    assert warnings(monkeypatch, 6, None) == []
+    assert len(warnings(monkeypatch, 100, None)) == 2
+    assert len(warnings(monkeypatch, 'test_run', None)) == 2
+
+
+@pytest.mark.parametrize(
+    ('optimizer', 'weight_decay', 'is_to_blame'),
+    [('Adam', 5e-4, True), ('Adam', 0.0, False), ('AdamW', 1e-2, False), (None, 0.0, True)],
+)
+def test_advice_against_a_collapse_fits_the_optimiser(monkeypatch, optimizer, weight_decay, is_to_blame):
+    weights = [torch.nn.Parameter(torch.ones(1))]
+    built = getattr(torch.optim, optimizer)(weights, weight_decay=weight_decay) if optimizer else None
+    (line, _) = warnings(monkeypatch, 100, built)
+    assert ('use AdamW' in line) == is_to_blame
+    assert 'learning rate that is too high' in line

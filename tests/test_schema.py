@@ -86,7 +86,7 @@ def test_option_file_is_valid(validator, name):
         ('datasets.training', {}, 'datasets'),
         ('datasets.train.io_backend.type', 'hdf5', 'datasets.train.io_backend.type'),
         ('network_g.num_blocks', 8, 'network_g'),
-        ('network_g.upscale', 8, 'network_g.upscale'),
+        ('network_g.upscale', 6, 'network_g.upscale'),
         ('network_g.type', None, 'network_g'),
         ('val.val_frequ', 4, 'val'),
         ('val.metrics.psnr.type', None, 'val.metrics.psnr'),
@@ -103,14 +103,27 @@ def test_a_test_needs_val(validator):
     assert wrong_places(validator, changed('test', 'val', None)) == ['']
 
 
-@pytest.mark.parametrize('path', ['network_g', 'datasets.train', 'datasets.val'])
-def test_somebody_elses_class_has_its_own_options(validator, path):
-    assert wrong_places(validator, changed('demo_exp1', path, {'type': 'TheirClass', 'their_option': 3})) == []
+@pytest.mark.parametrize(
+    ('path', 'needed'),
+    [
+        ('network_g', {}),
+        ('datasets.train', {'name': 'x', 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2}),
+        ('datasets.val', {'name': 'x'}),
+    ],
+)
+def test_somebody_elses_class_has_its_own_options(validator, path, needed):
+    theirs = {'type': 'TheirClass', 'their_option': 3, **needed}
+    assert wrong_places(validator, changed('demo_exp1', path, theirs)) == []
 
 
 @pytest.mark.parametrize(
     ('path', 'value'),
-    [('train.total_iter', 5e3), ('num_gpu', 0), ('datasets.val_2', BY_NAME['demo_exp1']['datasets']['val'])],
+    [
+        ('train.total_iter', 5e3),
+        ('x-anchors', {'any': 1}),
+        ('num_gpu', 0),
+        ('datasets.val_2', BY_NAME['demo_exp1']['datasets']['val']),
+    ],
 )
 def test_what_may_stand_there(validator, path, value):
     assert wrong_places(validator, changed('demo_exp1', path, value)) == []

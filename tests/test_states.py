@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from basicsr import train as train_pipeline
 from basicsr.archs import build_network
 from small import Options, put
 
 from facesr_plugin import train
 from facesr_plugin.errors import UserError
+from facesr_plugin.options import compare
 from facesr_plugin.options.check import check, check_state
 from facesr_plugin.options.compare import described, differences
 from facesr_plugin.options.types import TrainingOptions
@@ -198,3 +201,42 @@ def test_check_looks_into_the_newest_state(command, opt, data):
     assert (status, err) == (2, 'error: queue_size: 4 expected, as the training state was saved under, got 6\n')
     assert fine not in out
     assert command(train.main, opt, '--check') == (0, fine, '')  # a new run may have other options
+
+
+def test_default_precision_is_part_of_the_state(opt, monkeypatch):
+    """Which the device decides: on another one the run would go on in another one without a word."""
+    put(opt, 'train.precision', None)
+    state = state_of(opt)
+    assert differences(now(opt), state) == []
+    other = 'bf16' if state['facesr']['options']['train']['precision'] == 'fp32' else 'fp32'
+    monkeypatch.setattr(compare, 'default_precision', lambda device: other)
+    (line,) = differences(now(opt), state)
+    assert line.startswith('train.precision: ')
+    assert line.endswith(f'got {other!r}')
+    state['facesr']['options']['train']['precision'] = None  # as older states have it
+    assert differences(now(opt), state) == []
+
+
+def test_state_under_another_name_brings_its_weights(opt, data, monkeypatch):
+    """It goes on from another run's state in a folder of its own, exactly as that one would have."""
+    monkeypatch.chdir(data)
+    for name, value in list(vars(train_pipeline).items()):
+        monkeypatch.setattr(train_pipeline, name, value)
+    put(opt, 'path.root', str(data))
+    for name, changes in (
+        ('run', {}),
+        ('other', {'path.resume_state': f'{data}/experiments/run/training_states/2.state'}),
+    ):
+        for path, value in {'name': name, **changes}.items():
+            put(opt, path, value)
+        (data / 'opt.yml').write_text(yaml.safe_dump(opt))
+        monkeypatch.setattr('sys.argv', ['train.py', '-opt', str(data / 'opt.yml')])
+        train.main()
+    ends = [
+        torch.load(data / 'experiments' / name / 'models' / 'net_g_latest.pth', weights_only=True)['params']
+        for name in ('run', 'other')
+    ]
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+    histories = [(data / 'experiments' / name / 'history.csv').read_text().splitlines() for name in ('run', 'other')]
+    assert [len(lines) for lines in histories] == [3, 3]
+    assert (data / 'experiments' / 'other' / 'models' / 'net_g_best.pth').is_file()

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 import torch
 from samples import make_image, make_net
+from tiny import ROOT
 
-from facesr_plugin.enlarge.tiles import receptive_radius, upscale_image, upscale_tensor
+from facesr_plugin.data.images import list_images, read_image
+from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network
+from facesr_plugin.enlarge.tiles import (
+    choose_precision,
+    receptive_radius,
+    upscale_image,
+    upscale_images,
+    upscale_tensor,
+)
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
@@ -171,3 +180,45 @@ def test_no_pixels_and_no_tiles():
         upscale_image(make_net(), np.zeros((0, 4, 3), np.uint8))
     with pytest.raises(ValueError, match=r'^tile: 1 or more expected, got -1$'):
         upscale_image(make_net(), np.zeros((4, 4, 3), np.uint8), tile=-1)
+
+
+def test_no_visible_pixel_shows_what_is_under_invisible_ones():
+    """A disc on transparent white, magenta or black is as an opaque disc is."""
+    net = load_network(DEFAULT_WEIGHTS)
+    y, x = np.mgrid[:48, :48] - 23.5
+    alpha = np.clip((20 - np.hypot(x, y)) * 255 + 127, 0, 255).astype(np.uint8)
+    for under in ((255, 255, 255), (255, 0, 255), (0, 0, 0)):
+        image = np.dstack([np.full((48, 48, 3), (150, 60, 40), np.uint8), alpha])
+        image[alpha == 0, :3] = under
+        result = upscale_image(net, image).astype(int)
+        visible = result[..., 3] > 0
+        assert visible.sum() > 15_000
+        assert np.abs(result[visible][:, :3] - (150, 60, 40)).max() <= 3
+    tensor = upscale_tensor(net, torch.from_numpy(image).permute(2, 0, 1))
+    assert np.abs(tensor.permute(1, 2, 0).numpy().astype(int) - result).max() <= 1
+
+
+def test_bf16_is_what_fp32_is_but_for_a_level():
+    net = load_network(DEFAULT_WEIGHTS)
+    for path in list_images(ROOT / 'tests' / 'data' / 'faces')[:3]:
+        image = cv2.resize(read_image(path), (48, 48), interpolation=cv2.INTER_AREA)
+        exact = upscale_image(net, image).astype(int)
+        difference = upscale_image(net, image, precision='bf16') - exact
+        assert np.abs(difference).max() == 1, 'another precision'
+        unit = image.astype(np.float32) / 255
+        floats = upscale_image(net, unit, precision='bf16') - upscale_image(net, unit)
+        assert np.sqrt((floats**2).mean()) * 255 < 0.1
+
+
+def test_what_auto_is(monkeypatch):
+    monkeypatch.setattr('facesr_plugin.enlarge.tiles.default_precision', lambda device: 'bf16')
+    cpu = torch.device('cpu')
+    assert choose_precision('auto', cpu, torch.uint8) == 'bf16'
+    assert choose_precision('auto', cpu, torch.uint16) == choose_precision('auto', cpu, torch.float32) == 'fp32'
+    assert choose_precision('bf16', cpu, torch.float32) == 'bf16'
+
+
+def test_several_at_once_are_as_each_alone():
+    net, images = make_net(), [make_image(9, 7, 4), make_image(9, 7, 4)[::-1], np.full((9, 7, 4), 80, np.uint8)]
+    for image, result in zip(images, upscale_images(net, images, tile=5), strict=True):
+        assert np.abs(result.astype(int) - upscale_image(net, image, tile=5)).max() <= 1

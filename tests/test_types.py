@@ -1,6 +1,7 @@
 """What may stand in an option file, and how what may not is told: nothing that it names need be there."""
 
 import copy
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
@@ -13,6 +14,7 @@ from facesr_plugin.options.types import TrainingOptions
 
 COSINE = {'type': 'CosineAnnealingRestartLR', 'periods': [4]}
 STEPS = {'type': 'MultiStepLR', 'milestones': [2]}
+LOADER = {'name': 'theirs', 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2}
 SCHEDULERS = ('CosineAnnealingRestartLR', 'MultiStepLR', 'MultiStepRestartLR')
 WEIGHTS = 'train.scheduler.restart_weights'
 WITH_ITS_LOSS = 'expected with pixel_opt type RegularizedL1Loss, and only with it'
@@ -43,7 +45,7 @@ def test_nothing_wrong(opt, measuring):
         ('train.scheduler', {**COSINE, 'periods': [1, 3], 'restart_weights': [1, 0.5]}),
         ('train.pixel_opt', {'type': 'RegularisedL1Loss'}),  # that no such loss is registered is told by the check
         ('network_g', {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_grow_ch': 4}),
-        ('datasets.train', {'type': 'TheirDataset', 'their_option': 3}),
+        ('datasets.train', {**LOADER, 'type': 'TheirDataset', 'their_option': 3}),
         ('num_gpu', 'auto'),
         ('train.scheduler.periods', [5.0]),
     ],
@@ -182,10 +184,10 @@ def test_a_test_needs_val(measuring):
         ('queue_size', 1, '0 or at least the batch size 2 expected, got 1'),
         ('gt_size', 30, 'a multiple of the scale 4 expected, got 30'),
         ('gt_size', 128, 'at most datasets.train.gt_size = 80 expected, got 128'),
-        ('network_g.num_in_ch', 1, '3 expected, images are RGB, got 1'),
-        ('network_g.upscale', 8, 'expected 2, 3 or 4, got 8'),
+        ('network_g.num_in_ch', 2, '1 or 3 expected, images are RGB, got 2'),
+        ('network_g.upscale', 6, 'expected 1, 2, 3, 4 or 8, got 6'),
         ('network_g.upscale', 2, '4 expected, as scale, got 2'),
-        ('train.ema_decay', 1.5, 'expected less than or equal to 1, got 1.5'),
+        ('train.ema_decay', 1, 'expected less than 1, got 1'),
         ('train.ema_decay', True, 'expected a number, got True'),
         ('train.optim_g.type', 'SGD', "expected 'Adam' or 'AdamW', got 'SGD'"),
         ('train.optim_g.lr', -1, 'expected greater than 0, got -1'),
@@ -284,3 +286,111 @@ def test_no_problem_makes_another(opt):
     put(opt, 'datasets.train.kernel_list', ['iso', 'iso', 3])
     (line,) = problems(opt)
     assert line.startswith('datasets.train.kernel_list.2: ')
+
+
+# --------------------------------------------------------------------- whole floats, texts
+def leaves(block: Options, above: str = '') -> Iterator[tuple[str, Any]]:
+    for key, value in block.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f'{above}{key}.')
+        else:
+            yield f'{above}{key}', value
+
+
+def test_every_integer_may_be_a_whole_float(opt):
+    """As `batch_size_per_gpu: 4.0`: of every block, and what is passed on is the integer."""
+    put(opt, 'logger.keep_states', 2)
+    put(opt, 'gt_size', 40)
+    dump = dict(leaves(TrainingOptions.parse(opt).model_dump()))
+    numbers = {path: value for path, value in dump.items() if type(value) is int and 'metrics' not in path}
+    assert len(numbers) > 20
+    for path, value in numbers.items():
+        put(opt, path, float(value))
+    read = dict(leaves(TrainingOptions.parse(opt).model_dump()))
+    assert {path: (type(read[path]), read[path]) for path in numbers} == {k: (int, v) for k, v in numbers.items()}
+
+
+@pytest.mark.parametrize(
+    ('path', 'block', 'whole', 'fraction'),
+    [
+        ('network_g', {'type': 'RRDBNet', 'num_in_ch': 3.0, 'num_out_ch': 3.0}, {'num_feat': 4.0}, {}),
+        ('network_g', {'type': 'SwinIR', 'img_size': 64.0}, {'depths': [2.0, 2.0]}, {'mlp_ratio': 2.0}),
+        ('val.metrics.psnr', {'type': 'calculate_psnr'}, {'crop_border': 4.0}, {}),
+        ('datasets.train', {**LOADER, 'type': 'RealESRGANDataset'}, {'batch_size_per_gpu': 2.0}, {'sinc_prob': 1.0}),
+    ],
+)
+def test_whole_floats_of_other_classes(opt, path, block, whole, fraction):
+    """By their annotations or the types of their defaults."""
+    put(opt, path, block | whole | fraction)
+    dump = reduce(lambda part, key: part[key], path.split('.'), TrainingOptions.parse(opt).model_dump())
+    for key, value in whole.items():
+        assert repr(dump[key]) == repr([int(v) for v in value] if isinstance(value, list) else int(value))
+    for key, value in fraction.items():
+        assert repr(dump[key]) == repr(value)
+
+
+@pytest.mark.parametrize('path', ['datasets.train.dataroot_gt', 'name', 'network_g.type', 'train.precision'])
+def test_text_of_two_lines(opt, path):
+    r"""`"C:\new"` in double quotes; the problem is told in one."""
+    put(opt, path, 'C:\new')
+    expected = 'expected text without control characters (in double quotes YAML reads \\n as a line break)'
+    assert problems(opt) == [f"{path}: {expected}, got 'C:\\new'"]
+
+
+def test_key_of_two_lines(opt):
+    put(opt, 'train.a\nb', 1)
+    (line,) = problems(opt)
+    assert line.startswith('train.a\\nb: unknown option')
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'line'),
+    [
+        ('name', 'x' * 245, 'name: expected a name of at most 200 bytes, this one has 245, got '),
+        ('name', 'a\0b', 'name: expected text without control characters'),
+        ('datasets.val.name', '../../x', "datasets.val.name: expected the name of a folder, got '../../x'"),
+        ('datasets.train.name', 'a/b', "datasets.train.name: expected the name of a folder, got 'a/b'"),
+        ('val.suffix', '../x', "val.suffix: expected a part of a file name, got '../x'"),
+        ('datasets.val', {'type': 'TheirDataset', 'name': '..'}, 'datasets.val.name: expected the name of a folder'),
+    ],
+)
+def test_names_stay_in_their_folder(opt, path, value, line):
+    put(opt, path, value)
+    (found,) = problems(opt)
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize('path', ['datasets.train', 'datasets.val'])
+def test_io_backend_of_other_data_sets(opt, path):
+    """BasicSR's memcached one would import a module from any folder."""
+    put(opt, path, {**LOADER, 'type': 'RealESRGANDataset', 'io_backend': {'type': 'memcached', 'sys_path': '/tmp'}})
+    assert problems(opt) == [
+        f"{path}.io_backend.type: expected 'lmdb' or 'disk', got 'memcached'",
+        f'{path}.io_backend.sys_path: unknown option (known: type)',
+    ]
+
+
+# ----------------------------------------------------------------------- paths and anchors
+def test_paths_with_variables(opt, monkeypatch, tmp_path):
+    monkeypatch.setenv('FACES', '/data')
+    monkeypatch.setenv('HOME', '/home/me')
+    put(opt, 'datasets.train.dataroot_gt', '$FACES/train')
+    put(opt, 'datasets.val.dataroot_lq', '${FACES}/val')
+    put(opt, 'path.root', '~/runs')
+    run = TrainingOptions.parse(opt)
+    assert run.datasets.train.dataroot_gt == '/data/train'
+    assert run.datasets.model_extra['val'].dataroot_lq == '/data/val'
+    assert run.path.root == '/home/me/runs'
+    put(opt, 'path.root', '$NONE_SUCH/runs')
+    assert problems(opt) == ["path.root: the environment variable NONE_SUCH is not set, got '$NONE_SUCH/runs'"]
+    (tmp_path / '$NONE_SUCH').mkdir()
+    put(opt, 'path.root', f'{tmp_path}/$NONE_SUCH')  # that is its name
+    assert TrainingOptions.parse(opt).path.root == f'{tmp_path}/$NONE_SUCH'
+
+
+def test_anchors_at_the_top_level(opt):
+    dump = TrainingOptions.parse({**opt, 'x-defaults': {'any': 1}}).model_dump()
+    assert dump == TrainingOptions.parse(opt).model_dump()
+    put(opt, 'train.x-defaults', 1)
+    (line,) = problems(opt)
+    assert line.startswith('train.x-defaults: unknown option')

@@ -1,12 +1,15 @@
 """`facesr upscale`: any picture in, the same kind of picture out."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from samples import make_image, make_net
 
 from facesr_plugin.commands import upscale
@@ -15,7 +18,7 @@ from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network
 from facesr_plugin.enlarge.tiles import upscale_image
 from facesr_plugin.errors import UserError
 from facesr_plugin.pictures.picture import Picture
-from facesr_plugin.pictures.read import read_picture
+from facesr_plugin.pictures.read import decode_picture, read_picture
 from facesr_plugin.pictures.write import write_picture
 from facesr_plugin.run import checkpoint
 
@@ -170,3 +173,250 @@ def test_other_errors_are_not_taken_for_it(work, monkeypatch):
     monkeypatch.setattr(files, 'upscale_image', fail)
     with pytest.raises(RuntimeError, match='size'):
         run('-i', 'a.png')
+
+
+# --------------------------------------------------------------------- batches
+def names_of(folder: str = 'out') -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob('*') if path.is_file())
+
+
+@pytest.mark.parametrize('length', [241, 250, 251])
+def test_long_names(work, length):
+    name = 'n' * length
+    write(Path(f'in/{name}.png'), make_image(4, 4, 3))
+    assert run('-i', 'in') is None
+    assert names_of() == [f'{name}.png']
+
+
+def test_a_name_that_gets_too_long(work, capsys):
+    for name in ('a', 'n' * 251, 'z'):
+        write(Path(f'in/{name}.png'), make_image(4, 4, 3))
+    for _ in range(2):
+        assert run('-i', 'in', '--format', 'webp') == 1
+        assert names_of() == ['a.webp', 'z.webp']
+        assert 'File name too long' in capsys.readouterr().err
+
+
+def test_a_result_that_the_format_cannot_hold(work, monkeypatch, capsys):
+    write(Path('in/a.png'), make_image(1, 8192, 3))
+    write(Path('in/b.png'), make_image(4, 4, 3))
+    monkeypatch.setattr(files.Enlarger, 'enlarge_batch', None)
+    assert run('-i', 'in', '--format', 'webp') == 1
+    assert names_of() == ['b.webp']
+    expected = 'skipped: in/a.png: another file type expected, webp cannot hold 16384x2 px\n'
+    assert expected in capsys.readouterr().err
+
+
+def test_a_full_disk_for_one_file(work, monkeypatch, capsys):
+    write(Path('in/a.png'), make_image(64, 64, 3))
+    write(Path('in/b.png'), make_image(4, 4, 3))
+    stock = os.fsync
+
+    def fsync(number: int) -> None:
+        if os.fstat(number).st_size > 20_000 and not os.path.isdir(f'/proc/self/fd/{number}'):
+            raise OSError(28, 'No space left on device')
+        stock(number)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    assert run('-i', 'in') == 1
+    assert names_of() == ['b.png']
+    assert 'skipped: out/a.png: No space left on device\n' in capsys.readouterr().err
+
+
+def test_pictures_of_one_stem(work, capsys):
+    image = make_image(4, 4, 3)
+    for name in ('a.jpg', 'a.png', 'a.webp', 'a_jpg.png'):
+        write(Path(f'in/{name}'), image)
+    for _ in range(2):  # names are the same in a rerun
+        assert run('-i', 'in') is None
+        assert names_of() == ['a.png', 'a_2.png', 'a_jpg.png', 'a_webp.png']
+        assert 'in/a.jpg: becomes out/a_2.png, another picture has its name\n' in capsys.readouterr().err
+
+
+def test_folders_with_equal_names_and_a_file_named_twice(work):
+    write(Path('x/a.png'), make_image(4, 4, 3))
+    write(Path('y/a.png'), make_image(5, 5, 3))
+    assert run('-i', 'x', 'y', 'x/a.png') is None
+    assert names_of() == ['a.png', 'a_2.png']
+    assert read(Path('out/a_2.png')).shape == (10, 10, 3)
+
+
+def test_the_current_folder_without_an_output_folder(work):
+    write(Path('a.png'), make_image(4, 4, 3))
+    for _ in range(2):
+        assert upscale.main(['-i', '.', '--weights', 'net.pth', '--device', 'cpu']) is None
+        assert names_of('upscaled') == ['a.png']
+
+
+def test_what_is_left_out_is_told(work, capsys):
+    write(Path('in/a.png'), make_image(4, 4, 3))
+    data = Path('in/a.png').read_bytes()
+    Path('in/photo').write_bytes(data)
+    Image.fromarray(make_image(4, 4, 3)).save('in/b.gif')
+    Image.fromarray(make_image(4, 4, 3)).save('in/c.jfif', 'JPEG')
+    Image.fromarray(make_image(4, 4, 3)).save('in/d.ppm')
+    Path('in/notes.txt').write_text('x')
+    Path('in/README').write_text('x')
+    assert run('-i', 'in') is None
+    assert names_of() == ['a.png', 'b.png', 'c.png', 'd.png', 'photo.png']
+    assert 'left out (no picture): 1 .txt, 1 no suffix: in/README, in/notes.txt\n' in capsys.readouterr().err
+
+
+def test_frames(work, capsys):
+    first, *others = [Image.new('RGB', (6, 4), (70 * i, 0, 0)) for i in range(3)]
+    first.save('a.gif', save_all=True, append_images=others, duration=80, loop=0)
+    assert run('-i', 'a.gif') is None
+    with Image.open('out/a.png') as result:
+        assert (result.n_frames, result.size) == (3, (12, 8))
+    assert run('-i', 'a.gif', '--format', 'jpg') is None
+    assert 'a.gif: frame 1 of 3\n' in capsys.readouterr().err
+
+
+def test_a_jpeg_without_its_end_is_told(work, capsys):
+    write(Path('a.jpg'), make_image(16, 16, 3))
+    Path('a.jpg').write_bytes(Path('a.jpg').read_bytes()[:-2])
+    assert run('-i', 'a.jpg') is None
+    assert 'a.jpg: its end is missing, its pixels are all there\n' in capsys.readouterr().err
+
+
+def test_pictures_of_one_size_give_what_each_gives_alone(work):
+    images = [make_image(6 + i % 2, 7, *channels) for i, channels in enumerate([(3,)] * 5 + [()] * 4 + [(4,)] * 4)]
+    for i, image in enumerate(images):
+        write(Path(f'in/{i:02}.png'), image)
+    assert run('-i', 'in', '--precision', 'fp32') is None
+    net = load_network('net.pth')
+    for i, image in enumerate(images):
+        np.testing.assert_allclose(read(Path(f'out/{i:02}.png')).astype(int), upscale_image(net, image), atol=1)
+
+
+# --------------------------------------------------------------------- options
+@pytest.mark.parametrize(('factor', 'size'), [('1', (9, 7)), ('1.5', (14, 10)), ('2', (18, 14))])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_outscale(work, factor, size, dtype):
+    image = np.full((9, 7, 3), 100, dtype)
+    write(Path('a.png'), image)
+    assert run('-i', 'a.png', '--outscale', factor) is None
+    result = read(Path('out/a.png'))
+    assert (result.shape[:2], result.dtype) == (size, dtype)
+    assert np.abs(result.astype(int) - 100).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ('factor', 'message'), [('0', 'above 0, 4 at most'), ('3', '2 at most expected of this network')]
+)
+def test_outscale_beyond_the_network(work, factor, message):
+    write(Path('a.png'), make_image(4, 4, 3))
+    with pytest.raises(UserError, match=message):
+        run('-i', 'a.png', '--outscale', factor)
+
+
+def test_pipe_and_quiet(work):
+    write(Path('a.png'), make_image(4, 5, 3))
+    command = [
+        sys.executable,
+        '-m',
+        'facesr_plugin.cli',
+        'upscale',
+        '--weights',
+        str(work / 'net.pth'),
+        '--device',
+        'cpu',
+    ]
+    done = subprocess.run(
+        [*command, '-i', '-', '-o', '-', '--format', 'tif'], input=Path('a.png').read_bytes(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert decode_picture(done.stdout, 'out').pixels.shape == (8, 10, 3)
+    done = subprocess.run([*command, '-i', 'a.png', '-o', 'quiet', '--quiet'], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b'', b'')
+    done = subprocess.run([*command, '-i', '-', '-o', '-'], input=b'no picture', capture_output=True, text=False)
+    assert (done.returncode, done.stdout) == (1, b'')
+    assert b'skipped: stdin: cannot be read as an image' in done.stderr
+
+
+def test_one_picture_fits_through_a_pipe(work):
+    for name in 'ab':
+        write(Path(f'in/{name}.png'), make_image(4, 4, 3))
+    with pytest.raises(UserError, match=r'^--output -: one picture expected, got 2$'):
+        run('-i', 'in', '-o', '-')
+
+
+def test_strip_and_srgb(work):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    Image.fromarray(make_image(8, 8, 3)).save('a.png', dpi=(300, 300), icc_profile=profile)
+    assert run('-i', 'a.png') is None
+    with Image.open('out/a.png') as kept:
+        assert [round(value) for value in kept.info['dpi']] == [300, 300]
+        assert kept.info['icc_profile'] == profile
+    assert run('-i', 'a.png', '-o', 'bare', '--strip', '--srgb') is None
+    with Image.open('bare/a.png') as bare:
+        assert not {'dpi', 'icc_profile'} & bare.info.keys()
+
+
+def test_an_output_folder_that_the_terminal_cannot_print(work):
+    write(Path('a.png'), make_image(4, 5, 3))
+    command = [
+        sys.executable,
+        '-m',
+        'facesr_plugin.cli',
+        'upscale',
+        '--weights',
+        'net.pth',
+        '--device',
+        'cpu',
+        '-i',
+        'a.png',
+    ]
+    env = os.environ | {'PYTHONIOENCODING': 'ascii', 'PYTHONUTF8': '0'}
+    done = subprocess.run([*command, '-o', 'größer'], capture_output=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b'gr\\xf6\\xdfer: 1 written\n'
+
+
+# -------------------------------------------------------------------- start-up
+HEAVY = ('torch', 'cv2', 'numpy', 'PIL', 'basicsr', 'torchvision', 'matplotlib')
+
+
+def imported_by(*options: str) -> tuple[int, set[str]]:
+    """Return the status of the command in a process of its own, and the heavy packages that it imported."""
+    code = (
+        'import sys\nfrom facesr_plugin.commands.upscale import command\n'
+        f'sys.argv = ["facesr-upscale", *{options!r}]\n'
+        'try:\n    command()\n'
+        f'finally:\n    print("imported:", *[name for name in {HEAVY!r} if name in sys.modules])'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    return done.returncode, set(done.stdout.split('imported:')[1].split())
+
+
+@pytest.mark.parametrize(
+    ('options', 'status'),
+    [
+        (('--help',), 0),
+        (('-i', 'a.png', '--device', 'tpu'), 2),
+        (('-i', 'a.png', '--quality', '0'), 2),
+        (('-i', 'none.png'), 2),
+        (('-i', 'a.png', '--weights', 'none.pth'), 2),
+    ],
+)
+def test_answers_that_need_nothing_heavy(work, options, status):
+    write(Path('a.png'), make_image(4, 5, 3))
+    assert imported_by(*options) == (status, set())
+
+
+def test_one_picture_with_the_default_weights_needs_no_basicsr(work):
+    write(Path('a.png'), make_image(4, 5, 3))
+    status, imported = imported_by('-i', 'a.png', '--device', 'cpu')
+    assert status == 0
+    assert not imported & {'basicsr', 'torchvision', 'matplotlib'}
+
+
+def test_ctrl_c_during_start_up(work):
+    write(Path('a.png'), make_image(4, 5, 3))
+    Path('slow').mkdir()
+    Path('slow/torch.py').write_text('import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n')
+    path = os.pathsep.join(['slow', os.environ.get('PYTHONPATH', '')])
+    code = 'import sys; sys.argv[1:] = ["-i", "a.png"]; from facesr_plugin.commands.upscale import command; command()'
+    env = os.environ | {'PYTHONPATH': path}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stderr) == (130, '')

@@ -1,10 +1,11 @@
 """The loader's processes under every start method: same weights, signals to the whole group, deaths, none left over."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,13 @@ def start(
     breaking: tuple[str, int, int | str] = ('none', 1, 9),
     count: int = 2,
     preexec_fn: Callable | None = None,
+    prefix: Sequence[str] = (),
 ) -> subprocess.CompletedProcess:
     """Run, in a process group of its own, and wait until all processes of it have ended."""
     args = ['-opt', 'demo_exp1.yml', '--auto_resume', '--force_yml', f'name={name}', *OPTIONS]
     args.append(f'datasets:train:num_worker_per_gpu={count}')
     return subprocess.run(
-        [sys.executable, BREAK, *map('{}'.format, breaking), *args],
+        [*prefix, sys.executable, BREAK, *map('{}'.format, breaking), *args],
         capture_output=True,
         text=True,
         cwd=project,
@@ -108,11 +110,28 @@ def test_killed_process_of_the_loader_is_told_and_what_is_done_is_saved(project,
     goes_on_as_plain(project, name, method)
 
 
-def test_shared_memory_that_is_too_small(project):
+def test_bus_error_is_told_as_shared_memory(project):
     done = start(project, 'bus_error', 'fork', ('loader', 4, signal.SIGBUS))
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1] == f'error: {workers.SMALL_SHARED_MEMORY}'
     assert 'Traceback' not in done.stderr
+
+
+SMALL = ['unshare', '-Urm', 'sh', '-c', 'mount -t tmpfs -o size=150k tmpfs /dev/shm && "$@"', 'sh']
+
+
+def can_make_it_small() -> bool:
+    return bool(shutil.which('unshare')) and subprocess.run([*SMALL, 'true'], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_make_it_small(), reason="no mounts of one's own here")
+def test_shared_memory_that_is_too_small(project):
+    done = start(project, 'small', 'fork', prefix=SMALL)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1] == f'error: {workers.SMALL_SHARED_MEMORY}'
+    assert 'Traceback' not in done.stderr
+    assert states(project, 'small')
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(self.relu(self.conv1(x)))
 
 
+SHUFFLES = {1: (), 2: ('upconv1',), 3: ('upconv1',), 4: ('upconv1', 'upconv2'), 8: ('upconv1', 'upconv2', 'upconv3')}
+
+
 class FaceSRResNet(nn.Module):
     """BasicSR's `MSRResNet` with the depth of the method; state dicts and first weights are the same.
 
@@ -27,6 +30,8 @@ class FaceSRResNet(nn.Module):
     Maps RGB (B, C, H, W) in [0, 1] to (B, C, upscale * H, upscale * W), not clamped:
     3x3 conv -> `num_block` residual blocks -> pixel shuffle to `upscale` -> 3x3 conv -> 3x3 conv, and the bilinearly
     enlarged input added to the result. So a network whose residual path is zero is bilinear upsampling.
+
+    Scale 8 has one pixel shuffle more, scale 1 none. A network of one channel enlarges each channel by itself.
 
     YAML: `network_g: {type: FaceSRResNet, num_block: 20, num_feat: 64, upscale: 4}`
 
@@ -38,10 +43,10 @@ class FaceSRResNet(nn.Module):
         num_out_ch: Channels of the output; equal to `num_in_ch`, since the input is added to it.
         num_feat: Channels of the features.
         num_block: Residual blocks; 20 blocks of 64 features have 1,812,995 parameters.
-        upscale: Scale factor: 2, 3 or 4.
+        upscale: Scale factor: 1, 2, 3, 4 or 8.
 
     Raises:
-        ValueError: `upscale` is not 2, 3 or 4, or the channel numbers differ.
+        ValueError: `upscale` is none of these, or the channel numbers differ.
 
     Example:
         >>> net = FaceSRResNet(num_block=1, num_feat=4)
@@ -52,25 +57,24 @@ class FaceSRResNet(nn.Module):
     def __init__(
         self, num_in_ch: int = 3, num_out_ch: int = 3, num_feat: int = 64, num_block: int = 20, upscale: int = 4
     ) -> None:
-        if upscale not in (2, 3, 4):
-            raise ValueError(f'upscale: 2, 3 or 4 expected, got {upscale}')
+        if upscale not in SHUFFLES:
+            raise ValueError(f'upscale: {", ".join(map(str, SHUFFLES))} expected, got {upscale}')
         if num_in_ch != num_out_ch:
             raise ValueError(f'num_out_ch: {num_in_ch} expected (= num_in_ch, for the global skip), got {num_out_ch}')
         super().__init__()
         self.upscale = upscale
-        factor = 3 if upscale == 3 else 2  # of one pixel shuffle; 4 takes two
+        factor = 3 if upscale == 3 else 2  # of one pixel shuffle
         self.conv_first = _conv(num_in_ch, num_feat)
         self.body = nn.Sequential(*(ResidualBlock(num_feat) for _ in range(num_block)))
-        self.upconv1 = _conv(num_feat, num_feat * factor**2)
-        if upscale == 4:
-            self.upconv2 = _conv(num_feat, num_feat * factor**2)
+        for name in SHUFFLES[upscale]:
+            setattr(self, name, _conv(num_feat, num_feat * factor**2))
         self.pixel_shuffle = nn.PixelShuffle(factor)
         self.conv_hr = _conv(num_feat, num_feat)
         self.conv_last = _conv(num_feat, num_out_ch)
         self.lrelu = nn.LeakyReLU(negative_slope=0.1, inplace=True)
-        _initialise(self.conv_first, self.upconv1, self.conv_hr, self.conv_last)
-        if upscale == 4:
-            _initialise(self.upconv2)
+        # In the order in which MSRResNet draws.
+        upconvs = [getattr(self, name) for name in SHUFFLES[upscale]]
+        _initialise(self.conv_first, *upconvs[:1], self.conv_hr, self.conv_last, *upconvs[1:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute what `MSRResNet` does.
@@ -78,10 +82,11 @@ class FaceSRResNet(nn.Module):
         Under autocast only the convolutions are rounded: what the blocks add up, and the enlarged input, stay in the
         input's precision, of which bf16 would lose the small contributions.
         """
+        if x.shape[1] != 1 == self.conv_first.in_channels:
+            return self(x.flatten(0, 1).unsqueeze(1)).unflatten(0, x.shape[:2]).squeeze(2)
         out = self.body(self.lrelu(self.conv_first(x)).to(x.dtype))
-        out = self.lrelu(self.pixel_shuffle(self.upconv1(out)))
-        if self.upscale == 4:
-            out = self.lrelu(self.pixel_shuffle(self.upconv2(out)))
+        for name in SHUFFLES[self.upscale]:
+            out = self.lrelu(self.pixel_shuffle(getattr(self, name)(out)))
         out = self.conv_last(self.lrelu(self.conv_hr(out)))
         return out + F.interpolate(x, scale_factor=self.upscale, mode='bilinear', align_corners=False)
 

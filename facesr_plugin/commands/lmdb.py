@@ -20,7 +20,9 @@ def build_parser() -> argparse.ArgumentParser:
     both = {'type': Path, 'nargs': 2, 'metavar': ('FOLDER', 'LMDB')}
     parser.add_argument('--hr', **both, required=True, help='HR images, and the LMDB to make')
     parser.add_argument('--lr', **both, help='LR images of the same relative names, and the LMDB to make')
-    parser.add_argument('--scale', type=int, default=4, help='HR size / LR size; divides the sides of HR images')
+    parser.add_argument(
+        '--scale', type=int, default=4, help='HR size / LR size, of pairs; HR images alone may have any size'
+    )
     values = parser.add_mutually_exclusive_group()
     values.add_argument(
         '--png-level', type=int, choices=range(10), default=1, metavar='0-9', help='PNG compression, 9 is smallest'

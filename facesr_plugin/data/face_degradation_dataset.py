@@ -11,12 +11,12 @@ from annotated_types import Len
 from pydantic import Field, ValidationInfo, field_validator
 from torch.utils.data import Dataset
 
-from facesr_plugin.blocks import Block, Count, PositiveCount, PositiveNumber, RuleError
+from facesr_plugin.blocks import Block, Count, FileName, FilePath, PositiveCount, PositiveNumber, RuleError
 from facesr_plugin.data.epoch_sampler import Share
 from facesr_plugin.data.fingerprint import fingerprint
 from facesr_plugin.data.image_source import JoinedImages, open_images
 from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
-from facesr_plugin.errors import UserError, each
+from facesr_plugin.errors import each, raise_all
 
 
 class IoBackend(Block):
@@ -28,9 +28,9 @@ class IoBackend(Block):
 class FaceDegradationOptions(KernelRanges):
     """`datasets.train` for `FaceDegradationDataset`, loader keys included; the rest are `KernelRanges`."""
 
-    name: str = Field(description='what the log calls it')
+    name: FileName = Field(description='what the log calls it')
     type: Literal['FaceDegradationDataset']
-    dataroot_gt: str | Annotated[list[str], Len(1)] = Field(
+    dataroot_gt: FilePath | Annotated[list[FilePath], Len(1)] = Field(
         description='LMDB or folder of HR faces; of several in a list those named *.lmdb are LMDBs'
     )
     weights: list[PositiveNumber] | None = Field(
@@ -109,10 +109,12 @@ class FaceDegradationDataset(Dataset):
         self.images = JoinedImages(self.parts) if several else self.parts[0]
         of = '' if several else f'{self.images.root}: '  # names of several tell it themselves
         side = self.options.gt_size
-        for name, (height, width) in zip(self.images.names, self.images.shapes, strict=True):
-            if min(height, width) < side:
-                expected = f'at least {side}x{side} px expected (datasets.train.gt_size)'
-                raise UserError(f'{of}{name}: {expected}, got {width}x{height}')
+        expected = f'at least {side}x{side} px expected (datasets.train.gt_size)'
+        raise_all(
+            f'{of}{name}: {expected}, got {width}x{height}'
+            for name, (height, width) in zip(self.images.names, self.images.shapes, strict=True)
+            if min(height, width) < side
+        )
 
     def __len__(self) -> int:
         return len(self.images.keys)

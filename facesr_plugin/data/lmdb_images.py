@@ -116,6 +116,7 @@ class SharedLmdbBackend:
 
 # Open environments by the device and inode of data.mdb: the lmdb module refuses to open a file twice in a process.
 _environments: dict[tuple[int, int], lmdb.Environment] = {}
+_least_sizes: dict[tuple[int, int], int] = {}  # of each file, bytes
 _lock = threading.Lock()
 
 
@@ -132,41 +133,40 @@ if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_forget_parents)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    """Return what tells an LMDB from others; a UserError where there is none."""
+def _status(path: Path) -> os.stat_result:
+    """Return what the file system says of an LMDB's file; a UserError where there is none."""
     try:
-        status = (path / 'data.mdb').stat()
+        return (path / 'data.mdb').stat()
     except OSError as error:
         raise UserError(f'{path}: no LMDB there (data.mdb: {error.strerror})') from error
-    return status.st_dev, status.st_ino
 
 
 def _environment(path: Path) -> lmdb.Environment:
-    """Return the process's one read-only environment of an LMDB, opened at the first call."""
-    identity = _identity(path)
+    """Return the process's one read-only environment of an LMDB, opened at the first call.
+
+    A file that is shorter than its pages, or has become so, is refused: touching a page that is not there kills the
+    process. That is looked at here, before each read; it costs a microsecond.
+    """
+    status = _status(path)
+    identity = status.st_dev, status.st_ino
     with _lock:
         if identity not in _environments:
-            _environments[identity] = _open(path)
+            try:
+                environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
+            except lmdb.Error as error:
+                raise UserError(f'{path}: cannot be opened as an LMDB ({error})') from error
+            _environments[identity] = environment
+            _least_sizes[identity] = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+        if status.st_size < (expected := _least_sizes[identity]):
+            _environments.pop(identity).close()
+            raise UserError(f'{path}: data.mdb is cut short: {expected} bytes expected, got {status.st_size}')
         return _environments[identity]
 
 
 def close(path: Path) -> None:
     """Close the environment of an LMDB that no thread reads any more."""
-    _environments.pop(_identity(path)).close()
-
-
-def _open(path: Path) -> lmdb.Environment:
-    """Open an LMDB to read, unless its file is cut short: touching a page that is not there kills the process."""
-    try:
-        environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
-    except lmdb.Error as error:
-        raise UserError(f'{path}: cannot be opened as an LMDB ({error})') from error
-    expected = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
-    size = (path / 'data.mdb').stat().st_size
-    if size < expected:
-        environment.close()
-        raise UserError(f'{path}: data.mdb is cut short: {expected} bytes expected, got {size}')
-    return environment
+    status = _status(path)
+    _environments.pop((status.st_dev, status.st_ino)).close()
 
 
 def _get(txn: lmdb.Transaction, path: Path, key: str) -> memoryview:
@@ -183,7 +183,7 @@ def _get(txn: lmdb.Transaction, path: Path, key: str) -> memoryview:
 def _read_meta(path: Path) -> dict[str, tuple[int, int, bool]]:
     """Return the height, the width and whether it is raw of each key of meta_info.txt."""
     file = path / 'meta_info.txt'
-    _identity(path)
+    _status(path)
     try:
         lines = file.read_text('utf-8', errors='replace').splitlines()
     except OSError as error:

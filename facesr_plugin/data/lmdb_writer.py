@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from facesr_plugin.data.images import list_images
 from facesr_plugin.data.lmdb_images import LmdbImages, close, image_key
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import UserError, raise_all
 from facesr_plugin.files import sync
 
 MAX_KEY = 511  # bytes, LMDB's limit
@@ -120,7 +120,7 @@ def _fill(
                     lines[i].append(f'{key}.{suffix} {shape} {level}\n')
                     digests[i][key] = digest
         if failures:
-            raise UserError('\n'.join(failures))
+            raise_all(failures)
         for environment in environments:
             environment.sync(True)
     for part, text in zip(parts, lines, strict=True):

@@ -7,8 +7,8 @@ import numpy as np
 
 from facesr_plugin.data.images import read_image
 from facesr_plugin.data.lmdb_writer import image_keys, write_lmdbs
-from facesr_plugin.data.sizes import check_pair, lr_shape
-from facesr_plugin.errors import UserError, each
+from facesr_plugin.data.sizes import check_pair
+from facesr_plugin.errors import each, raise_all
 
 
 def pack(folders: Sequence[Path], lmdbs: Sequence[Path], scale: int, png_level: int | None = 1) -> int:
@@ -27,10 +27,12 @@ def pack(folders: Sequence[Path], lmdbs: Sequence[Path], scale: int, png_level: 
         UserError: An image has no partner; or as `read_images` and `write_lmdbs`.
     """
     sets = [image_keys(folder) for folder in folders]
-    for files, others, folder, kind in zip(sets, sets[::-1], folders[::-1], ('LR', 'HR'), strict=False):
-        for key, path in files.items():
-            if key not in others:
-                raise UserError(f'{path}: an {kind} image of the same name expected in {folder}, there is none')
+    raise_all(
+        f'{path}: an {kind} image of the same name expected in {folder}, there is none'
+        for files, others, folder, kind in zip(sets, sets[::-1], folders[::-1], ('LR', 'HR'), strict=False)
+        for key, path in files.items()
+        if key not in others
+    )
     write_lmdbs(lmdbs, list(sets[0]), lambda key: read_images([files[key] for files in sets], scale), png_level)
     return len(sets[0])
 
@@ -43,13 +45,10 @@ def read_images(paths: Sequence[Path], scale: int) -> list[np.ndarray]:
         scale: HR size / LR size.
 
     Raises:
-        UserError: A file cannot be read (a line each), or the HR size is not `scale` times the LR size, or without an
-            LR image not a multiple of `scale`.
+        UserError: A file cannot be read (a line each), or the HR size is not `scale` times the LR size.
     """
     images = each(read_image, paths)
     hr, *lr = (image.shape[:2] for image in images)
     if lr:
         check_pair(*lr, hr, scale, f'{paths[0]}, beside {paths[1]}')
-    else:
-        lr_shape(hr, scale, paths[0])
     return images

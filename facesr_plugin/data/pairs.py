@@ -7,7 +7,7 @@ from pathlib import Path
 from facesr_plugin.data.image_source import Backend, Images, open_images
 from facesr_plugin.data.lmdb_images import LmdbImages
 from facesr_plugin.data.sizes import check_pair
-from facesr_plugin.errors import UserError, each
+from facesr_plugin.errors import UserError, each, raise_all
 
 
 def check_pairs(
@@ -29,16 +29,18 @@ def check_pairs(
     lr, hr = _open_plain(lr_root, backend), _open_plain(hr_root, backend)
     lr_at, hr_at = ({name: index for index, name in enumerate(images.names)} for images in (lr, hr))
     names = hr.names if listed is None or backend == 'lmdb' else _listed_names(listed, hr_root, hr_at)
-    partners = []
-    for name in names:
+
+    def partner_of(name: str) -> str:
         path = Path(name)
         partner = name if backend == 'lmdb' else str(path.with_name(template.format(path.stem) + path.suffix))
         if partner not in lr_at:
             raise UserError(f'{lr_root}: {partner} expected, the LR image of {hr_root}: {name}')
         check_pair(lr.shapes[lr_at[partner]], hr.shapes[hr_at[name]], scale, f'{hr_root}: {name}')
-        partners.append(partner)
-    if len(names) == len(hr.names) and (unused := lr_at.keys() - set(partners)):
-        raise UserError(f'{lr_root}: {min(unused)} has no HR image in {hr_root}')
+        return partner
+
+    partners = each(partner_of, names)
+    if len(names) == len(hr.names):
+        raise_all(f'{lr_root}: {name} has no HR image in {hr_root}' for name in sorted(lr_at.keys() - set(partners)))
     _read_all([(hr, hr.keys[hr_at[name]]) for name in names] + [(lr, lr.keys[lr_at[name]]) for name in partners])
 
 
@@ -71,21 +73,20 @@ def _open_plain(root: Path, backend: Backend) -> Images:
     if isinstance(images, LmdbImages):
         if images.has_raw:
             raise UserError(f'{root}: PNG values expected, raw pixels are for training only: make it without --raw')
-        if dotted := [key for key in images.keys if '.' in key]:
-            raise UserError(f'{root}: {dotted[0]}: a key without a dot expected, where BasicSR cuts it')
+        dotted = [key for key in images.keys if '.' in key]
+        raise_all(f'{root}: {key}: a key without a dot expected, where BasicSR cuts it' for key in dotted)
         return images
-    if nested := [name for name in images.names if Path(name).name != name]:
-        raise UserError(f'{root}: {nested[0]}: no images in subfolders expected, BasicSR does not see them here')
+    nested = [name for name in images.names if Path(name).name != name]
+    raise_all(f'{root}: {name}: no images in subfolders expected, BasicSR does not see them here' for name in nested)
     others = {path.name for path in root.iterdir() if path.is_file() and path.name[0] != '.'} - set(images.names)
-    if others:
-        raise UserError(f'{root}: {min(others)}: only images expected, BasicSR reads every file here')
+    raise_all(f'{root}: {name}: only images expected, BasicSR reads every file here' for name in sorted(others))
     return images
 
 
 def _listed_names(listed: Path, hr_root: Path, known: Container[str]) -> list[str]:
     names = [line.strip().split(' ')[0] for line in listed.read_text('utf-8', errors='replace').splitlines()]
     if missing := [name for name in names if name not in known]:
-        raise UserError(f'{listed}: names of images in {hr_root} expected, got {missing[0]!r}')
+        raise_all(f'{listed}: names of images in {hr_root} expected, got {name!r}' for name in missing)
     return names
 
 

@@ -9,11 +9,11 @@ from annotated_types import Len
 from pydantic import Field, ValidationInfo, field_validator
 from scipy.special import j1
 
-from facesr_plugin.blocks import WHOLE, Block, Probabilities, Probability, Range
+from facesr_plugin.blocks import Block, Probabilities, Probability, Range
 
 KernelName = Literal['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
 KernelNames = Annotated[list[KernelName], Len(1)]
-KernelSize = Annotated[int, Field(ge=7), WHOLE]
+KernelSize = Annotated[int, Field(ge=7)]
 
 _ALL_KERNELS = list(KernelName.__args__)
 _KERNEL_PROB = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]

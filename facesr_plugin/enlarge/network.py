@@ -22,9 +22,10 @@ def pick_device(name: str | torch.device) -> torch.device:
     name = str(name)
     if not is_device(name):
         raise UserError(f'device: one of {", ".join(DEVICES)} or e.g. cuda:1 expected, got {name}')
-    count = {'cuda': torch.cuda.device_count(), 'mps': int(torch.backends.mps.is_available()), 'cpu': 1}
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = {'cuda': gpus, 'mps': int(torch.backends.mps.is_available()), 'cpu': 1}
     if name == 'auto':
-        name = next(device for device, there in count.items() if there)
+        name = next(device for device, number in count.items() if number)
     kind, _, index = name.partition(':')
     if int(index or 0) >= count[kind]:
         raise UserError(f'device: {name} is not available here, {", ".join(d for d in count if count[d])} is')
@@ -49,16 +50,18 @@ def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path =
         >>> len(net.body), net.conv_first.out_channels, net.upscale
         (3, 8, 2)
     """
-    for name in ('conv_first.weight', 'upconv1.weight'):
+    for name in ('conv_first.weight', 'conv_hr.weight'):
         if name not in weights or weights[name].ndim != 4:
             raise UserError(f'{path}: weights of a FaceSRResNet (SRResNet without batch norm) expected, no {name}')
     num_feat, channels = weights['conv_first.weight'].shape[:2]
-    if channels != 3:
-        raise UserError(f'{path}: a network for RGB expected, got one for {channels} channels')
-    upscale = 4 if 'upconv2.weight' in weights else 3 if len(weights['upconv1.weight']) == 9 * num_feat else 2
+    if channels not in (1, 3):
+        raise UserError(f'{path}: a network for RGB or single channels expected, got one for {channels} channels')
+    shuffles = [name for name in ('upconv1', 'upconv2', 'upconv3') if f'{name}.weight' in weights]
+    is_3 = len(shuffles) == 1 and len(weights['upconv1.weight']) == 9 * num_feat
+    upscale = 3 if is_3 else 2 ** len(shuffles)
     num_block = sum(name.startswith('body.') and name.endswith('.conv1.weight') for name in weights)
     with torch.device('meta'):  # nothing is allocated until the shapes are known to be right
-        net = FaceSRResNet(num_feat=num_feat, num_block=num_block, upscale=upscale)
+        net = FaceSRResNet(channels, channels, num_feat=num_feat, num_block=num_block, upscale=upscale)
     check_fit(path, weights, net)
     check_finite(path, weights)
     net.to_empty(device='cpu').load_state_dict(weights)

@@ -116,19 +116,19 @@ class AlphaRealESRNetModel(RealESRNetModel):
     ) -> None:
         """Refuse weights of another network in one line; EMA weights that are missing fall back to raw ones."""
         net = self.get_bare_model(net)
-        if not strict:
-            return super().load_network(net, load_path, strict, param_key)
 
         def read() -> tuple[dict[str, torch.Tensor], str]:
             has_none = param_key == 'params_ema' and 'params_ema' not in checkpoint.load(load_path)
             weights, key = checkpoint.load_weights(load_path, 'params' if has_none else param_key)
-            checkpoint.check_fit(load_path, weights, net)
+            if strict:
+                checkpoint.check_fit(load_path, weights, net)
             return weights, key
 
         weights, key = from_first(read)  # the file need not be on the machines of the others
+        if not strict:  # BasicSR names what does not fit, and puts those of another shape aside
+            self._print_different_keys_loading(net, weights, strict)
         get_root_logger().info(f'Loading {type(net).__name__} from {load_path} ({key or "state dict"}).')
-        net.load_state_dict(weights)
-        return None
+        net.load_state_dict(weights, strict)
 
     # ---------------------------------------------------------------- training
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
@@ -279,7 +279,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             self.record.keep_further(name, current_iter, scores, self.baselines[name])
         if scores['params'].metrics:
             best = self.record.best if decides else {}
-            report(name, current_iter, scores, self.baselines[name] if has_hr else {}, best, tb_logger)
+            baselines, optimizer = self.baselines[name] if has_hr else {}, next(iter(self.optimizers), None)
+            report(name, current_iter, scores, baselines, best, tb_logger, optimizer)
 
     def _tell_no_hr(self, name: str) -> None:
         if self.is_train and name == self.decides:

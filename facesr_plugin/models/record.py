@@ -16,6 +16,7 @@ from facesr_plugin.models.validation import Scores
 from facesr_plugin.run.processes import sum_over_processes
 
 LABELS = {'params': 'network', 'params_ema': 'EMA'}
+LEARNS_BY = 100  # iterations; before, a residual path that does nothing yet is no news
 
 
 class Averages:
@@ -204,6 +205,7 @@ def report(
     baselines: dict[str, float],
     best: dict[str, dict[str, float]],
     tb_logger: Any,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
     """Log each network's scores beside plain enlarging, and warn where it does no more than that.
 
@@ -214,6 +216,7 @@ def report(
         baselines: PSNR by `validation.BASELINES`, dB; empty without HR images.
         best: As `Record.best`; empty in a test or for a further validation set.
         tb_logger: TensorBoard writer or None.
+        optimizer: What trains the network, for the advice in the warning; None in a test.
     """
     at = f'iter {current_iter:,}' if isinstance(current_iter, int) else current_iter
     lines, scalars = [f'Validation {dataset}, {at}:'], {}
@@ -232,14 +235,24 @@ def report(
         scalars[f'{mode}_psnr'] = value
     logger = get_root_logger()
     logger.info('\n'.join(lines))
+    is_early = isinstance(current_iter, int) and current_iter < LEARNS_BY
     for name, score in scores.items():
-        if score.collapsed:
+        if score.collapsed and not is_early:
             logger.warning(
                 f'{LABELS[name]}: the output equals bilinear upsampling but for a constant colour (mean distance'
                 f' {score.residual:.5f} of 255 grey levels): the residual path does nothing yet, or no more.'
-                " Adam's weight_decay shrinks it to nothing: use AdamW or weight_decay 0; a learning rate that is too"
-                ' high can keep it from learning too.'
+                f' {_advice(optimizer)}'
             )
     if tb_logger:
         for name, value in scalars.items():
             tb_logger.add_scalar(f'metrics/{dataset}/{name}', value, current_iter)
+
+
+def _advice(optimizer: torch.optim.Optimizer | None) -> str:
+    """Return what to do about a network that does no more than enlarge bilinearly."""
+    if isinstance(optimizer, torch.optim.AdamW) or (optimizer and not optimizer.param_groups[0]['weight_decay']):
+        return 'A learning rate that is too high can keep it from learning (train.optim_g.lr).'
+    return (
+        "Adam's weight_decay shrinks it to nothing: use AdamW or weight_decay 0; a learning rate that is too high can"
+        ' keep it from learning too.'
+    )

@@ -2,11 +2,14 @@
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.models.video_base_model import VideoBaseModel
 from basicsr.utils.registry import (
     ARCH_REGISTRY,
     DATASET_REGISTRY,
@@ -15,14 +18,19 @@ from basicsr.utils.registry import (
     MODEL_REGISTRY,
     Registry,
 )
+from realesrgan.models.realesrnet_model import RealESRNetModel
 
 from facesr_plugin.blocks import Block, OpenBlock, did_you_mean
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, FaceDegradationOptions
 from facesr_plugin.data.pairs import check_file_names, check_images, check_pairs
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import UserError, one_line
+from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
+from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
 from facesr_plugin.options.compare import described, differences
-from facesr_plugin.options.types import FaceSRResNetOptions, PairOptions, RunOptions, TestingOptions, TrainingOptions
+from facesr_plugin.options.types import PairOptions, RunOptions, TestingOptions, TrainingOptions
 from facesr_plugin.run import checkpoint, state
+
+SIDE = 64  # of the image that a network is tried on, px: a multiple of what networks ask for
 
 
 def check(opt: dict[str, Any], is_train: bool) -> RunOptions:
@@ -45,7 +53,7 @@ def check(opt: dict[str, Any], is_train: bool) -> RunOptions:
     if not names:
         problems += _collect(_check_start, run)
     if problems:
-        raise UserError('\n'.join(dict.fromkeys(problems)))
+        raise UserError('\n'.join(map(one_line, dict.fromkeys(problems))))
     return run
 
 
@@ -68,8 +76,31 @@ def _check_names(run: RunOptions) -> Iterator[str]:
     yield from _check_open('network_g', run.network_g, ARCH_REGISTRY)
     if run.train:
         yield from _check_open('train.pixel_opt', run.train.pixel_opt, LOSS_REGISTRY)
+    yield from _check_together(run)
     for name, metric in ((run.val and run.val.metrics) or {}).items():
         yield from _check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'), free=('better',))
+
+
+def _check_together(run: RunOptions) -> Iterator[str]:
+    """Check that the model is one that gives its loss and its data set what they need."""
+    if run.model_type not in MODEL_REGISTRY or not run.train:
+        return
+    model, loss = MODEL_REGISTRY.get(run.model_type), run.train.pixel_opt.type
+    two_branches = loss in LOSS_REGISTRY and _is_a(LOSS_REGISTRY.get(loss), RegularizedL1Loss)
+    for key, name, needs, base in (
+        ('train.pixel_opt.type', loss, two_branches, AlphaRealESRNetModel),
+        ('datasets.train.type', getattr(run.datasets.train, 'type', ''), _is_ours(run.datasets.train), RealESRNetModel),
+    ):
+        if needs and not issubclass(model, base):
+            yield f'model_type: AlphaRealESRNetModel expected with {key} {name}, got {run.model_type!r}'
+
+
+def _is_a(kind: Any, base: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base)
+
+
+def _is_ours(block: Block | None) -> bool:
+    return isinstance(block, FaceDegradationOptions)
 
 
 def _check_name(where: str, name: str, registry: Registry) -> list[str]:
@@ -89,10 +120,10 @@ def _check_open(
         return []
     if problems := _check_name(f'{where}.type', block.type, registry):
         return problems
-    parameters = inspect.signature(registry.get(block.type)).parameters.values()
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    known = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    known = {name: parameter for name, parameter in known.items() if name not in given}
+    parameters = _parameters(registry.get(block.type))
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = {name: p for name, p in parameters.items() if p.kind in by_name and name not in given}
     for key in block.model_extra.keys() - {*free, *known}:
         hint = did_you_mean(str(key), known)
         if not takes_any or 'did you mean' in hint:
@@ -101,6 +132,10 @@ def _check_open(
         if parameter.default is parameter.empty and name not in block.model_extra:
             problems.append(f'{where}.{name}: missing')
     return problems
+
+
+def _parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
 
 
 # ------------------------------------------------------------------------------------ machine
@@ -122,7 +157,7 @@ def _check_dataset(where: str, block: Block, run: RunOptions) -> list[str]:
     """Check a data set's files; the images of a validation or test are read, those of a training in their turn."""
     if problems := _check_paths(where, block):
         return problems
-    if isinstance(block, FaceDegradationOptions):
+    if _is_ours(block):
         return _collect(FaceDegradationDataset, block.model_dump())
     if isinstance(block, OpenBlock):
         return []
@@ -152,7 +187,7 @@ def _check_paths(where: str, block: Block) -> list[str]:
         if not isinstance(values.get(key), str):
             continue
         path = Path(values[key]).expanduser()
-        if not path.exists():
+        if not os.path.exists(path):
             missing.append(f'{where}.{key}: no such file or folder: {values[key]}')
         elif key == 'meta_info_file':
             continue
@@ -167,14 +202,15 @@ def _check_paths(where: str, block: Block) -> list[str]:
 
 # ---------------------------------------------------------------------------- weights and state
 def _check_start(run: RunOptions) -> None:
-    """Check what a run starts from: the state to go on from, else the weights to load."""
+    """Check the network, and what a run starts from: the state to go on from, else the weights to load."""
+    net = _try_network(run)
     if isinstance(run, TrainingOptions) and run.path.resume_state:  # then the weights are the state's
         path = Path(run.path.resume_state).expanduser()
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UserError(f'path.resume_state: no such file: {path}')
         check_state(run, checkpoint.load(path))
     elif run.path.pretrain_network_g:
-        _check_weights(run, Path(run.path.pretrain_network_g).expanduser())
+        _check_weights(run, Path(run.path.pretrain_network_g).expanduser(), net)
 
 
 def check_state(run: TrainingOptions, content: dict[str, Any]) -> None:
@@ -189,11 +225,9 @@ def check_state(run: TrainingOptions, content: dict[str, Any]) -> None:
         raise UserError('\n'.join(problems))
 
 
-def _check_weights(run: RunOptions, path: Path) -> None:
-    if not path.is_file():
+def _check_weights(run: RunOptions, path: Path, net: torch.nn.Module) -> None:
+    if not os.path.isfile(path):
         raise UserError(f'path.pretrain_network_g: no such file: {path}')
-    if not run.path.strict_load_g:
-        return
     key = run.path.param_key_g
     if key == 'params_ema' and key not in checkpoint.load(path):
         key = 'params'  # as BasicSR falls back
@@ -201,16 +235,46 @@ def _check_weights(run: RunOptions, path: Path) -> None:
     is_stock = run.model_type != 'AlphaRealESRNetModel'  # then BasicSR loads it
     if is_stock and not found and (key or path.suffix == '.safetensors'):
         raise UserError(f'{path}: a .pth with {key or "params"!r} expected by this model_type, got a state dict alone')
-    checkpoint.check_fit(path, weights, _build_network(run.network_g))
+    if run.path.strict_load_g:
+        checkpoint.check_fit(path, weights, net)
     checkpoint.check_finite(path, weights)
 
 
-def _build_network(block: Block) -> torch.nn.Module:
+def _build_network(block: Block, device: str = 'meta') -> torch.nn.Module:
     # Not build_network: it logs, and BasicSR opens its log file at the first log line only.
     options = block.model_dump()
     kind = options.pop('type')
-    try:  # ours take no memory; somebody else's may read values of tensors while it is built
-        with torch.device('meta' if isinstance(block, FaceSRResNetOptions) else 'cpu'):
-            return ARCH_REGISTRY.get(kind)(**options)
-    except Exception as error:
-        raise UserError(f'network_g: {kind} cannot be built: {" ".join(str(error).split())}') from error
+    with torch.device(device):
+        return ARCH_REGISTRY.get(kind)(**options).eval()
+
+
+@torch.no_grad()
+def _try_network(run: RunOptions) -> torch.nn.Module:
+    """Build the network and run it on a small image, on the meta device, where nothing is computed, if it can.
+
+    Returns:
+        The network.
+
+    Raises:
+        UserError: It cannot be built, does not run, or does not enlarge by `scale`.
+    """
+    kind, model = run.network_g.type, MODEL_REGISTRY.get(run.model_type)
+    takes_images = _is_a(model, SRModel) and not issubclass(model, VideoBaseModel)
+    is_grey = all(getattr(block, 'color', None) == 'y' for _, block in run.datasets.items())
+    for device in ('meta', 'cpu'):  # some read values of tensors while they are built or run
+        net = out = None
+        try:
+            net = _build_network(run.network_g, device)
+            if takes_images:
+                out = net(torch.zeros(1, 1 if is_grey else 3, SIDE, SIDE, device=device))
+            break
+        except Exception as error:
+            failure = error
+    else:
+        does = 'cannot be built' if net is None else f'does not run on an image of {SIDE}x{SIDE} px'
+        raise UserError(f'network_g: {kind} {does}: {" ".join(str(failure).split())}') from failure
+    if isinstance(out, torch.Tensor) and out.shape[2:] != (SIDE * run.scale, SIDE * run.scale):
+        own = next((f'.{key}' for key in ('scale', 'upscale') if key in _parameters(ARCH_REGISTRY.get(kind))), '')
+        got = 'x'.join(map(str, out.shape[:1:-1]))
+        raise UserError(f'network_g{own}: {run.scale} times expected, as scale: {kind} makes {got} of {SIDE}x{SIDE} px')
+    return net

@@ -6,16 +6,18 @@ Options are compared as the file has them, training images by what they are (`da
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from facesr_plugin.data.fingerprint import change
 from facesr_plugin.errors import UserError
+from facesr_plugin.models.execution import default_precision
 from facesr_plugin.options.types import TrainingOptions
 
 ALLOW = '--allow_other_data'
 _LENGTHS = ('train.total_iter', 'train.scheduler.periods', 'train.scheduler.milestones')
 # What may change: what is recorded of the run, where it is, and how images come to the loader.
-_FREE = {'name', 'model_type', 'num_gpu', 'path', 'val', 'logger', 'dist_params'}
+_FREE = {'name', 'model_type', 'num_gpu', 'path', 'val', 'logger', 'dist_params', 'imports'}
 _LOADING = {'name', 'dataroot_gt', 'io_backend', 'phase', 'scale', 'use_shuffle', 'num_worker_per_gpu', 'prefetch_mode'}
 _LOADING |= {'num_prefetch_queue', 'pin_memory', 'persistent_workers'}
 
@@ -30,10 +32,15 @@ def described(run: TrainingOptions) -> dict[str, Any]:
         Plain data, to be saved with the state: nested as in the file, with defaults; what is not set is None.
     """
     opt = run.model_dump(exclude=_FREE)
+    opt['train']['precision'] = run.train.precision or default_precision(_device(run))
     train_set = {key: value for key, value in opt['datasets']['train'].items() if key not in _LOADING}
     if 'batch_size_per_gpu' in train_set:
         train_set['batch_size_per_gpu'] *= run.train.accumulate  # all images of an iteration
     return opt | {'datasets': {'train': train_set}}
+
+
+def _device(run: TrainingOptions) -> torch.device:
+    return torch.device('cuda' if run.num_gpu != 0 and torch.cuda.device_count() else 'cpu')
 
 
 def differences(now: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
@@ -50,11 +57,12 @@ def differences(now: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
     if saved is None:
         return _differences_from_stock(now, state)
     then, now = dict(_leaves(saved)), dict(_leaves(now))
-    is_open = now.get('manual_seed') is None
+    is_open = {'manual_seed': now.get('manual_seed') is None}
+    is_open['train.precision'] = then.get('train.precision') is None  # which older states do not know by default
     return sorted(
         _line(path, then[path], now[path])
         for path in then.keys() & now.keys()
-        if then[path] != now[path] and not (path == 'manual_seed' and is_open)
+        if then[path] != now[path] and not is_open.get(path)
     )
 
 

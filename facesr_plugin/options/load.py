@@ -7,9 +7,13 @@ wrong with it is said before anything starts. What may stand in a file is in `ty
 import argparse
 import os
 import random
+import re
 import sys
+import time
+import traceback
 from collections.abc import Hashable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +23,34 @@ from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import UserError, one_line
+from facesr_plugin.files import write
 from facesr_plugin.options.check import check, check_state
 from facesr_plugin.options.compare import ALLOW, check_data
 from facesr_plugin.options.types import RunOptions
 from facesr_plugin.run import checkpoint, state
 from facesr_plugin.run.processes import from_first, join
 
+MOST_VALUES = 100_000  # of an option file, with every alias written out
+_OLD_COPY = '# GENERATE TIME: '  # the first line of BasicSR's copy of an option file
+
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, refusing a key that stands twice in a mapping; a date is the text that it is."""
+    """PyYAML's safe loader, refusing a key that stands twice in a mapping.
+
+    A date is the text that it is, and so is `010`, of which YAML 1.1 would make 8.
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put merged keys in; merges of merges can grow without end."""
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(None, None, TOO_LARGE, node.start_mark)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int | str:
+        """Return a number, or the text that looks like an octal one."""
+        is_octal = re.fullmatch('[-+]?0[0-9_]+', node.value)
+        return self.construct_yaml_str(node) if is_octal else super().construct_yaml_int(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -44,7 +66,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+TOO_LARGE = f'more than {MOST_VALUES} values, with all aliases written out'
 _Loader.add_constructor('tag:yaml.org,2002:timestamp', _Loader.construct_yaml_str)
+_Loader.add_constructor('tag:yaml.org,2002:int', _Loader.construct_yaml_int)
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """Return how many values there are in one with its aliases written out; one inside itself has no end."""
+    if not isinstance(value, list | dict):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MOST_VALUES + 1  # until it is known, for an alias of what it stands in
+        known[id(value)] = 1 + sum(
+            _size(part, known) for part in (value.values() if isinstance(value, dict) else value)
+        )
+    return known[id(value)]
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -66,6 +102,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         mark, problem = getattr(error, 'problem_mark', None), getattr(error, 'problem', None) or error
         where = f':{mark.line + 1}' if mark else ''
         raise UserError(f'{path}{where}: not a valid option file: {" ".join(str(problem).split())}') from error
+    if _size(opt, {}) > MOST_VALUES:
+        raise UserError(f'{path}: not a valid option file: {TOO_LARGE}')
     if not isinstance(opt, dict):
         raise UserError(f'{path}: a mapping of options expected, got {type(opt).__name__}')
     return opt
@@ -95,7 +133,7 @@ def find_option_file(path: str | Path) -> Path:
 
 
 def set_option(opt: dict[str, Any], keys: list[str], value: Any, where: str) -> None:
-    """Set the option at a path of keys; the block it belongs to must be there.
+    """Set the option at a path of keys; the block it belongs to must be there. None takes a block out.
 
     Raises:
         UserError: It is not; the line begins with `where`.
@@ -106,7 +144,10 @@ def set_option(opt: dict[str, Any], keys: list[str], value: Any, where: str) -> 
         block = block.get(parent) if isinstance(block, dict) else None
     if not isinstance(block, dict):
         raise UserError(f'{where}: no block {".".join(parents)} in the option file')
-    block[last] = value
+    if value is None and isinstance(block.get(last), dict):
+        del block[last]
+    else:
+        block[last] = value
 
 
 def override(opt: dict[str, Any], entry: str) -> None:
@@ -123,12 +164,54 @@ def override(opt: dict[str, Any], entry: str) -> None:
     """
     path, separator, text = entry.partition('=')
     if not separator:
-        raise UserError(f'--force_yml {entry}: KEY:SUBKEY=VALUE expected')
+        raise UserError(f'--force_yml {one_line(entry)}: KEY:SUBKEY=VALUE expected')
     try:
         value = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f'--force_yml {entry}: the value is not valid YAML') from error
+        raise UserError(f'--force_yml {one_line(entry)}: the value is not valid YAML') from error
+    if _size(value, {}) > MOST_VALUES:
+        raise UserError(f'--force_yml {path}: {TOO_LARGE}')
     set_option(opt, [key.strip() for key in path.split(':')], value, f'--force_yml {path}')
+
+
+def import_modules(where: str, names: Any) -> None:
+    """Import modules of the user, which register classes with BasicSR; those of the current folder are found.
+
+    Args:
+        where: What an error begins with.
+        names: Modules, or paths of `.py` files; what is no list is for the check to tell.
+
+    Raises:
+        UserError: One cannot be imported; the line says where it failed.
+    """
+    for name in filter(lambda name: isinstance(name, str), names if isinstance(names, list) else []):
+        is_file = name.endswith('.py')
+        folder = str(Path(name).expanduser().resolve().parent) if is_file else os.getcwd()
+        if folder not in sys.path:
+            sys.path.append(folder)
+        try:
+            module = import_module(Path(name).stem if is_file else name)
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            what = f'{type(error).__name__}: {" ".join(str(error).split())} ({frame.filename}, line {frame.lineno})'
+            raise UserError(f'{where} {one_line(name)}: cannot be imported: {what}') from error
+        print(f'{where}: {name} ({getattr(module, "__file__", None)})')
+
+
+def copy_option_file(text: str, path: Path) -> None:
+    """Write a run's copy of its option file, with BasicSR's lines on top; nothing that is linked there is followed.
+
+    Args:
+        text: The file's content, which may be such a copy itself.
+        path: Where to.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    if text.startswith(_OLD_COPY):
+        text = text.partition('\n\n')[2]
+    top = f'{_OLD_COPY}{time.asctime()}\n# CMD:\n# {one_line(" ".join(sys.argv))}\n\n'
+    write(path, (top + text).encode())
 
 
 def build_parser(is_train: bool) -> argparse.ArgumentParser:
@@ -140,7 +223,20 @@ def build_parser(is_train: bool) -> argparse.ArgumentParser:
         action='store_true',
         help='check the file and all it names, and stop; with --auto_resume, the state too',
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none', help='pytorch: under torchrun')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm'],
+        default='none',
+        help='who started the processes: torchrun (pytorch) or srun (slurm)',
+    )
+    parser.add_argument(
+        '--import',
+        dest='imports',
+        nargs='+',
+        default=[],
+        metavar='MODULE',
+        help='modules or files that register classes of your own',
+    )
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state of this run')
     if is_train:
         parser.add_argument(
@@ -166,10 +262,15 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         UserError: One line per problem.
     """
     args = build_parser(is_train).parse_args()
+    # Classes that are not ours may load files, too; PyTorch before 2.6 would run what is pickled there.
+    os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
     args.opt = str(find_option_file(args.opt))
+    args.text = Path(args.opt).read_text('utf-8', errors='replace') if os.path.isfile(args.opt) else ''
     content = load_yaml(args.opt)
     for entry in args.force_yml:
         override(content, entry)
+    import_modules('--import', args.imports)
+    import_modules('imports', content.get('imports'))
     args.run = run = check(content, is_train)
     name = f'debug_{run.name}' if args.debug and not run.name.startswith('debug') else run.name
     root = Path(run.path.root or root_path).expanduser().resolve() / ('experiments' if is_train else 'results') / name
@@ -191,7 +292,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     opt = as_opt(run, root, is_train)
     opt['dist'] = args.launcher != 'none'
     if opt['dist']:
-        join(uses_cuda=opt['num_gpu'] > 0)
+        join(opt['num_gpu'] > 0, args.launcher)
     opt['rank'], opt['world_size'] = get_dist_info()
     if run.manual_seed is None:
         opt['manual_seed'] = from_first(partial(random.randint, 1, 10000))

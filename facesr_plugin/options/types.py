@@ -4,12 +4,17 @@ Defaults stand here and nowhere else; the dump of a whole file is what BasicSR's
 stands at the later one.
 """
 
-import os
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Len
-from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+)
 from pydantic import (
     AfterValidator,
     ConfigDict,
@@ -17,19 +22,22 @@ from pydantic import (
     GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import CoreSchema
 
 from facesr_plugin.blocks import (
-    WHOLE,
     Block,
     ByType,
     Count,
+    FileName,
+    FilePath,
     OpenBlock,
     PositiveCount,
     PositiveNumber,
     Probability,
     RuleError,
+    did_you_mean,
 )
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationOptions, IoBackend
 from facesr_plugin.degradations import DegradationRanges, smallest_side
@@ -42,11 +50,11 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class SingleOptions(Block):
     """`datasets.val*` and `datasets.test*` for BasicSR's `SingleImageDataset`: LR images alone."""
 
-    name: str = Field(description='what the log calls it')
+    name: FileName = Field(description='what the log and the folder of its results call it')
     type: Literal['SingleImageDataset']
-    dataroot_lq: str = Field(description='LMDB or folder of LR images')
+    dataroot_lq: FilePath = Field(description='LMDB or folder of LR images')
     io_backend: IoBackend
-    meta_info_file: str | None = None
+    meta_info_file: FilePath | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
     color: Literal['y'] | None = None
@@ -59,12 +67,41 @@ class PairOptions(SingleOptions):
     """`datasets.val*` and `datasets.test*` for BasicSR's `PairedImageDataset`."""
 
     type: Literal['PairedImageDataset']
-    dataroot_gt: str = Field(description='LMDB or folder of HR images')
+    dataroot_gt: FilePath = Field(description='LMDB or folder of HR images')
     filename_tmpl: str = Field('{}', description='LR file name for an HR name, without the suffix')
 
 
-TrainSet = ByType.of(FaceDegradationOptions)
-OtherSet = ByType.of(PairOptions, SingleOptions)
+class OpenSet(OpenBlock):
+    """`datasets.val*` and `datasets.test*` for a class that is not ours."""
+
+    registry: ClassVar[Any] = DATASET_REGISTRY
+
+    name: FileName = Field(description='what the log and the folder of its results call it')
+    io_backend: IoBackend | None = None
+    dataroot_gt: FilePath | None = None
+    dataroot_lq: FilePath | None = None
+    meta_info_file: FilePath | None = None
+
+    @classmethod
+    def annotations(cls, theirs: type | None) -> dict[str, Any]:
+        """Return those of our own data set: one takes a single block, of which its signature tells nothing."""
+        return {key: field.annotation for key, field in FaceDegradationOptions.model_fields.items()}
+
+
+class OpenTrainSet(OpenSet):
+    """`datasets.train` for a class that is not ours, with what BasicSR's loader needs."""
+
+    num_worker_per_gpu: Count = Field(description='loader processes; 0 loads in the training process')
+    batch_size_per_gpu: PositiveCount = Field(description='images an iteration and process')
+    dataset_enlarge_ratio: PositiveCount = Field(1, description='passes over the set that count as one epoch')
+    prefetch_mode: Literal['cpu', 'cuda'] | None = None
+    num_prefetch_queue: PositiveCount = Field(1, description='as in files of BasicSR; not used')
+    pin_memory: bool = Field(False, description='needed by prefetch_mode cuda')
+    persistent_workers: bool = Field(False, description='keep the loader processes between epochs')
+
+
+TrainSet = ByType.of(FaceDegradationOptions, others=OpenTrainSet)
+OtherSet = ByType.of(PairOptions, SingleOptions, others=OpenSet)
 
 
 def _phase(expected: str, *names: str) -> Any:
@@ -131,7 +168,7 @@ class FaceSRResNetOptions(Block):
     num_out_ch: PositiveCount = Field(3, description='channels of the result')
     num_feat: PositiveCount = Field(64, description='channels of the features')
     num_block: PositiveCount = Field(20, description='residual blocks')
-    upscale: Literal[2, 3, 4] = Field(4, description='scale factor, as `scale`')
+    upscale: Literal[1, 2, 3, 4, 8] = Field(4, description='scale factor, as `scale`')
 
 
 class MSRResNetOptions(FaceSRResNetOptions):
@@ -139,16 +176,27 @@ class MSRResNetOptions(FaceSRResNetOptions):
 
     type: Literal['MSRResNet']
     num_block: PositiveCount = Field(16, description='residual blocks')
+    upscale: Literal[2, 3, 4] = Field(4, description='scale factor, as `scale`')
+
+
+class OpenNetwork(OpenBlock):
+    """`network_g` for a class that is not ours."""
+
+    registry: ClassVar[Any] = ARCH_REGISTRY
 
 
 class PathOptions(Block):
     """`path`: weights and states to start from."""
 
-    root: str | None = Field(None, description='holds experiments/, results/, tb_logger/; default: the current folder')
-    pretrain_network_g: str | None = Field(None, description='checkpoint to start from or to test')
+    root: FilePath | None = Field(
+        None, description='holds experiments/, results/, tb_logger/; default: the current folder'
+    )
+    pretrain_network_g: FilePath | None = Field(None, description='checkpoint to start from or to test')
     param_key_g: Literal['params', 'params_ema'] | None = Field('params', description='which weights in it')
     strict_load_g: bool = Field(True, description='every weight must fit')
-    resume_state: str | None = Field(None, description='training state to go on from; --auto_resume finds the newest')
+    resume_state: FilePath | None = Field(
+        None, description='training state to go on from; --auto_resume finds the newest'
+    )
     ignore_resume_networks: list[str] | None = None
 
 
@@ -225,11 +273,17 @@ class AlphaOptions(Block):
     end: Probability = Field(0.4, description='alpha towards the last iteration')
 
 
+class OpenLoss(OpenBlock):
+    """`train.pixel_opt` for a class that is not ours."""
+
+    registry: ClassVar[Any] = LOSS_REGISTRY
+
+
 class TrainOptions(Block):
     """`train`: optimisation."""
 
     total_iter: PositiveCount = Field(description='iterations of the run')
-    warmup_iter: Annotated[int, Field(ge=-1), WHOLE] = Field(-1, description='iterations of linear warm-up; -1: none')
+    warmup_iter: Annotated[int, Field(ge=-1)] = Field(-1, description='iterations of linear warm-up; -1: none')
     precision: Literal['fp32', 'bf16', 'fp16'] | None = Field(
         None, description='of the network; default: bf16 where the device computes it natively, else fp32 (CUDA: TF32)'
     )
@@ -237,10 +291,10 @@ class TrainOptions(Block):
     compile: bool = Field(False, description='torch.compile the network')
     accumulate: PositiveCount = Field(1, description='batches whose gradients make one iteration')
     grad_clip: PositiveNumber | None = Field(None, description='largest norm of all gradients together; none: any')
-    ema_decay: Probability = Field(0, description='decay of the moving average of the weights; 0: none')
+    ema_decay: Decay = Field(0, description='decay of the moving average of the weights; 0: none')
     optim_g: OptimizerOptions
     scheduler: ByType.one_of(CosineOptions, MultiStepOptions)
-    pixel_opt: ByType.of(RegularizedL1Options, PlainLossOptions, CharbonnierOptions)
+    pixel_opt: ByType.of(RegularizedL1Options, PlainLossOptions, CharbonnierOptions, others=OpenLoss)
     alpha_opt: AlphaOptions | None = Field(None, description='with RegularizedL1Loss, and only with it')
 
     @field_validator('scheduler')
@@ -271,6 +325,14 @@ class TrainOptions(Block):
 class MetricOptions(OpenBlock):
     """`val.metrics.NAME`: a metric of BasicSR and its options."""
 
+    registry: ClassVar[Any] = METRIC_REGISTRY
+
+
+def _part_of_a_name(text: str) -> str:
+    if '/' in text:
+        raise ValueError('expected a part of a file name')
+    return text
+
 
 class ValOptions(Block):
     """`val`: validation while training, and the measuring of a test."""
@@ -280,7 +342,9 @@ class ValOptions(Block):
         None, description='name of the data set that best weights and history go by; default: the first with HR images'
     )
     save_img: bool = Field(False, description='write the results as PNG')
-    suffix: str | None = Field(None, description='of the PNG names of a test; otherwise the name of the run')
+    suffix: Annotated[str, Len(0, 50), AfterValidator(_part_of_a_name)] | None = Field(
+        None, description='of the PNG names of a test; otherwise the name of the run'
+    )
     pbar: bool = Field(False, description='progress bar')
     metrics: dict[str, MetricOptions] | None = None
 
@@ -310,26 +374,37 @@ class LoggerOptions(Block):
 
 
 # ------------------------------------------------------------------------- a whole file
-def _folder_name(name: str) -> str:
-    if os.path.basename(name) != name or name in ('', '.', '..'):
-        raise ValueError('expected the name of a folder')
-    return name
-
-
 # What a training needs besides what every file does; a test needs `val` instead.
 _BY_PURPOSE = {
+    'patternProperties': {'^x-': True},
+    'additionalProperties': False,
     'if': {'properties': {'datasets': {'required': ['train']}}},
     'then': {'required': ['train', 'logger']},
     'else': {'required': ['val']},
 }
 
 
+OURS = ('AlphaRealESRNetModel', 'SRModel')  # models whose options all stand here
+
+
+def _of_the_model(key: str, info: ValidationInfo) -> str:
+    """Let a model that is not ours have keys of its own at the top level."""
+    model = info.data.get('model_type')
+    if model in OURS or model not in MODEL_REGISTRY:
+        raise RuleError('', f'unknown option{did_you_mean(key, RunOptions.model_fields)}')
+    return key
+
+
 class RunOptions(DegradationRanges):
-    """The top level of an option file, for training and for testing."""
+    """The top level of an option file, for training and for testing.
 
-    model_config = ConfigDict(title='Option file', json_schema_extra=_BY_PURPOSE)
+    Keys `x-NAME` are for YAML anchors and are passed over.
+    """
 
-    name: Annotated[str, AfterValidator(_folder_name)] = Field(description='name of the run and of its folder')
+    model_config = ConfigDict(title='Option file', extra='allow', json_schema_extra=_BY_PURPOSE)
+    __pydantic_extra__: dict[Annotated[str, AfterValidator(_of_the_model)], Any] = Field(init=False)
+
+    name: FileName = Field(description='name of the run and of its folder')
     model_type: str = Field(description='AlphaRealESRNetModel to train; SRModel to test')
     scale: PositiveCount = Field(4, description='HR size / LR size')
     num_gpu: Count | Literal['auto'] = Field(
@@ -338,7 +413,7 @@ class RunOptions(DegradationRanges):
     )
     manual_seed: Count | None = Field(None, description='seed of all randomness; none: a random one')
     datasets: DataSets
-    network_g: ByType.of(FaceSRResNetOptions, MSRResNetOptions)
+    network_g: ByType.of(FaceSRResNetOptions, MSRResNetOptions, others=OpenNetwork)
     path: PathOptions = PathOptions()
     train: TrainOptions | None = None
     gt_usm: bool = Field(False, description='sharpen the HR targets')
@@ -346,8 +421,14 @@ class RunOptions(DegradationRanges):
     queue_size: Count = Field(180, description='pairs in the training pair pool; 0: no pool')
     val: ValOptions | None = None
     logger: LoggerOptions | None = None
+    imports: list[str] = Field([], description='modules of your own to import first: they register classes')
     dist_params: dict[str, Any] | None = Field(None, description='as in files of BasicSR; not used, torchrun says it')
     find_unused_parameters: bool = False
+
+    @model_validator(mode='before')
+    @classmethod
+    def _without_anchors(cls, values: dict[Any, Any]) -> dict[Any, Any]:
+        return {key: value for key, value in values.items() if not str(key).startswith('x-')}
 
     @field_validator('num_gpu')
     @classmethod
@@ -436,8 +517,9 @@ class TrainingOptions(RunOptions):
     @classmethod
     def _is_for_rgb(cls, network: Block) -> Block:
         for key in ('num_in_ch', 'num_out_ch'):
-            if isinstance(network, FaceSRResNetOptions) and (got := getattr(network, key)) != 3:
-                raise RuleError(key, f'3 expected, images are RGB, got {got}')
+            one_for_each = (1, 3) if network.type == 'FaceSRResNet' else (3,)
+            if isinstance(network, FaceSRResNetOptions) and (got := getattr(network, key)) not in one_for_each:
+                raise RuleError(key, f'{" or ".join(map(str, one_for_each))} expected, images are RGB, got {got}')
         return network
 
     @field_validator('val')

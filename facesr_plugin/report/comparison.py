@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import cv2
 import numpy as np
@@ -143,6 +143,16 @@ def upscale_pair(
     return {network: (picture, scores[network].metrics['psnr']) for network, picture in pictures.items()}
 
 
+def name_of(key: str) -> str:
+    """Return the name that an image's key stands for, to be shown.
+
+    Example:
+        >>> name_of('J%C3%B6rg')
+        'Jörg'
+    """
+    return unquote(key, errors='replace')
+
+
 def draw_comparison(
     pairs: Pairs, networks: Networks, scale: int, crop: Crop | None, side: int, device: torch.device
 ) -> tuple[np.ndarray, dict[str, float]]:
@@ -177,7 +187,7 @@ def draw_comparison(
         for name, (_, value) in results.items():
             psnr[name].append(value)
         enlarged = [Cell(cut(picture), f'{value:.2f} dB') for picture, value in results.values()]
-        cells = [Cell(cut(lr, scale), lr_size if crop else key), *enlarged, Cell(cut(hr), hr_size)]
-        rows.append([Cell(crop.frame(hr), key), *cells] if crop else cells)
+        cells = [Cell(cut(lr, scale), lr_size if crop else name_of(key)), *enlarged, Cell(cut(hr), hr_size)]
+        rows.append([Cell(crop.frame(hr), name_of(key)), *cells] if crop else cells)
     titles = [*(['HR, whole'] if crop else []), 'LR', *networks, 'HR']
     return draw_grid(titles, rows, side), {name: sum(values) / len(values) for name, values in psnr.items()}

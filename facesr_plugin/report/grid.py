@@ -1,5 +1,7 @@
 """A labelled grid of pictures, pixel by pixel as they are: what `facesr degrade` and `facesr compare` draw."""
 
+import unicodedata
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,12 +62,56 @@ def _fit(image: np.ndarray, side: int) -> np.ndarray:
 
 def _write(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int, size: int, bold: bool = False) -> None:
     """Write a line centred on (x, y), smaller and then cut where it is wider than `width` px."""
-    import matplotlib  # for its fonts; an extra (`cli.EXTRAS`), and `facesr degrade` draws only previews
-
-    path = Path(matplotlib.get_data_path(), 'fonts/ttf', f'DejaVuSans{"-Bold" * bold}.ttf')
+    path, text = find_font(text, bold)
     font = ImageFont.truetype(path, size)
     while font.getlength(text) > width and font.size > 9:
         font = ImageFont.truetype(path, font.size - 1)
     if font.getlength(text) > width:
         text = next(cut for end in range(len(text), -1, -1) if font.getlength(cut := f'{text[:end]}…') <= width)
     draw.text((x, y), text, INK, font, anchor='mm')
+
+
+def find_font(text: str, bold: bool = False) -> tuple[Path, str]:
+    """Return a font of this machine that has the characters of a text, and the text.
+
+    Where none has them, the closest Latin letters stand for them, or else their numbers (`U+9854`): no boxes are drawn.
+    """
+    from matplotlib import font_manager  # an extra (`cli.EXTRAS`), and `facesr degrade` draws only previews
+
+    dejavu = _dejavu('-Bold' * bold)
+    wanted = {ord(character) for character in text if character.isprintable()}
+    if wanted <= _characters(dejavu):
+        return dejavu, _printable(text)
+    for font in sorted({Path(entry.fname) for entry in font_manager.fontManager.ttflist}):
+        if font != dejavu and wanted <= _characters(font):
+            return font, _printable(text)
+    return dejavu, ''.join(map(_transliterated, _printable(text)))
+
+
+def _dejavu(style: str = '') -> Path:
+    from matplotlib import get_data_path
+
+    return Path(get_data_path(), 'fonts/ttf', f'DejaVuSans{style}.ttf')
+
+
+def _printable(text: str) -> str:
+    return ''.join(character if character.isprintable() else '?' for character in text)
+
+
+def _transliterated(character: str) -> str:
+    known = _characters(_dejavu())
+    if ord(character) in known:
+        return character
+    plain = ''.join(part for part in unicodedata.normalize('NFKD', character) if ord(part) in known)
+    return plain or f'U+{ord(character):04X}'
+
+
+@cache
+def _characters(font: Path) -> frozenset[int]:
+    """Return the characters that a font has; none where it cannot be read."""
+    from matplotlib import ft2font
+
+    try:
+        return frozenset(ft2font.FT2Font(str(font)).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()

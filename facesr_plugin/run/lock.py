@@ -1,6 +1,7 @@
 """One training at a time in an experiment's folder: a second one would move it aside while the first writes there."""
 
 import errno
+import os
 from pathlib import Path
 
 from facesr_plugin.errors import UserError
@@ -40,7 +41,7 @@ def take(experiment: Path) -> object | None:
 def _lock(path: Path) -> object:
     """Lock a file, at once or not at all."""
     if fcntl:  # not `flock`, which filelock takes here: a loader process that outlives a killed run would hold it
-        file = path.open('w')
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), 'w')  # follows no link
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return file
     import filelock

@@ -9,26 +9,37 @@ import torch
 from torch import distributed
 
 from facesr_plugin.errors import UserError
+from facesr_plugin.run import slurm
 
 Result = TypeVar('Result')
 SET_BY_TORCHRUN = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 _hosts: distributed.ProcessGroup | None = None  # for what is no tensor on a device; None is the group of all
 
 
-def join(uses_cuda: bool) -> None:
-    """Join the processes that torchrun started: NCCL between CUDA devices, one for each process; Gloo between CPUs.
+def join(uses_cuda: bool, launcher: str = 'pytorch') -> None:
+    """Join the processes of a launcher: NCCL between CUDA devices, one for each process; Gloo between CPUs.
+
+    Args:
+        uses_cuda: Whether each process has a CUDA device.
+        launcher: Who started them: `pytorch`, which is torchrun, or `slurm`, which is srun.
 
     This one leaves them when it ends, after it has said why: they fail as soon as it does.
 
     Raises:
-        UserError: torchrun did not start this process, or started more on this machine than it has CUDA devices.
+        UserError: That did not start this process, or started more on this machine than it has CUDA devices.
     """
+    if launcher == 'slurm':
+        try:
+            os.environ |= slurm.as_torchrun(os.environ)
+        except KeyError as error:
+            raise UserError(f'--launcher slurm: a start by srun expected, {error.args[0]} not set') from error
     if missing := [name for name in SET_BY_TORCHRUN if name not in os.environ]:
         raise UserError(f'--launcher pytorch: a start by torchrun expected, {", ".join(missing)} not set')
     if uses_cuda:
         local_rank, devices = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
         if local_rank >= devices:
-            raise UserError(f'torchrun --nproc_per_node: at most {devices} expected, the CUDA devices of this machine')
+            option = {'slurm': 'srun --ntasks-per-node', 'pytorch': 'torchrun --nproc_per_node'}[launcher]
+            raise UserError(f'{option}: at most {devices} expected, the CUDA devices of this machine')
         torch.cuda.set_device(local_rank)
     distributed.init_process_group('nccl' if uses_cuda else 'gloo')
     atexit.register(distributed.destroy_process_group)

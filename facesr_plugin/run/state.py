@@ -64,27 +64,35 @@ def find(opt: dict[str, Any]) -> dict[str, Any] | None:
     """
     parts: list[dict[str, Any]] = []
 
-    def read() -> tuple[Path, dict[str, Any]] | None:
+    def read() -> tuple[Path, Path, dict[str, Any]] | None:
         folder, models = Path(opt['path']['training_states']), Path(opt['path']['models'])
         path, state = opt['path'].get('resume_state'), None
         if opt['auto_resume']:
             path, state = newest(folder, models)
-        elif path:
+        elif path:  # of this run or of another: its weights are where it is
+            models = _models_beside(Path(path), models)
             state = _read(Path(path), models)
         if state is None:
             return None
         parts.extend(_take_parts(Path(path), state, opt['world_size']))
-        return Path(path), state
+        return Path(path), models, state
 
     found = from_first(read)
     if found is None:
         return None
-    path, state = found
+    path, models, state = found
     opt['path']['resume_state'] = str(path)
-    check_resume(opt, state['iter'])
+    check_resume({**opt, 'path': (paths := {**opt['path'], 'models': str(models)})}, state['iter'])
+    opt['path'] |= {**paths, 'models': opt['path']['models']}
     if 'facesr' in state:
         state['facesr'] |= hand_out(parts)
     return state
+
+
+def _models_beside(path: Path, models: Path) -> Path:
+    """Return the folder of the weights that go with a state: `models` beside its own folder, else that of the run."""
+    beside = path.resolve().parent.parent / 'models'
+    return beside if beside.is_dir() else models
 
 
 def _take_parts(path: Path, state: dict[str, Any], processes: int) -> list[dict[str, Any]]:
