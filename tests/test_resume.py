@@ -26,7 +26,7 @@ VARIANTS = {
     ],
     'sequential, no pool, gt_size': ['train:pixel_opt:forward=sequential', 'queue_size=0', 'train:accumulate=2'],
 }
-KILLS = [('step', 4), ('sync', 2), ('state', 2), ('validation', 1), ('best', 1), ('step', 1), ('sync', 1)]
+KILLS = [('step', 4), ('sync', 3), ('state', 2), ('validation', 1), ('best', 1), ('step', 1), ('sync', 1)]
 
 
 @pytest.fixture(scope='module')
