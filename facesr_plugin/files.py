@@ -33,6 +33,12 @@ def replace_file(path: str | Path, data: bytes | memoryview) -> None:
     sync(path.parent)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left in a folder and below; none may be writing."""
+    for path in folder.rglob('.*[0-9].tmp'):
+        path.unlink(missing_ok=True)
+
+
 def sync(path: str | Path) -> None:
     """Have the disk keep what was written to a file, or the names in a folder.
 

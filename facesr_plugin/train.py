@@ -34,7 +34,7 @@ from facesr_plugin.data.epoch_sampler import EpochSampler
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset
 from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_full, is_out_of_memory, run_command
-from facesr_plugin.files import write
+from facesr_plugin.files import remove_leftovers, write
 from facesr_plugin.options.compare import check_data, data_of, described, differences
 from facesr_plugin.options.load import copy_option_file, parse_options
 from facesr_plugin.run import lock, state
@@ -108,11 +108,14 @@ class TrainingRun:
 
     # ----------------------------------------- in the order in which train_pipeline calls them
     def parse_options(self, root_path: str, is_train: bool) -> tuple[dict[str, Any], Namespace]:
-        """Read and check the option file, lock the run; a batch of the loader holds all images of an iteration."""
+        """Read and check the option file, lock and tidy the run; a batch of the loader is all images of an iteration."""
         self.opt, args = parse_options(root_path, is_train)
         self.may_differ = args.allow_other_data
         if self.opt['rank'] == 0:
-            self.lock = lock.take(Path(self.opt['path']['experiments_root']))
+            folder = Path(self.opt['path']['experiments_root'])
+            self.lock = lock.take(folder)
+            if self.lock:
+                remove_leftovers(folder)
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train']['accumulate']
         self.opt_text = args.text
         self.checked_opt = described(args.run) | {'world_size': self.opt['world_size']}

@@ -31,7 +31,7 @@ VARIANTS = {
         'train:grad_clip=0.01',
     ],
 }
-KILLS = [('step', 4), ('sync', 2), ('state', 2), ('validation', 1), ('best', 1), ('step', 1), ('sync', 1)]
+KILLS = [('step', 4), ('sync', 3), ('state', 2), ('validation', 1), ('best', 1), ('step', 1), ('sync', 1)]
 
 
 @pytest.fixture(scope='module')
