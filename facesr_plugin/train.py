@@ -108,7 +108,7 @@ class TrainingRun:
 
     # ----------------------------------------- in the order in which train_pipeline calls them
     def parse_options(self, root_path: str, is_train: bool) -> tuple[dict[str, Any], Namespace]:
-        """Read and check the option file, lock and tidy the run; a batch of the loader is all images of an iteration."""
+        """Read and check the option file, lock and tidy the run; a batch of the loader is an iteration's images."""
         self.opt, args = parse_options(root_path, is_train)
         self.may_differ = args.allow_other_data
         if self.opt['rank'] == 0:
