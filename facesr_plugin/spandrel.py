@@ -53,7 +53,7 @@ class FaceSRResNetArch(Architecture[FaceSRResNet]):
         size, whereas this one takes a picture of any size.
 
         Raises:
-            UserError: A ValueError; the network is not for RGB, a shape is wrong, or weights are not finite.
+            UserError: A ValueError; a shape is wrong, or weights are not finite.
         """
         net = network_from_weights(state_dict)
         num_feat, num_block = net.conv_first.out_channels, len(net.body)
@@ -66,8 +66,8 @@ class FaceSRResNetArch(Architecture[FaceSRResNet]):
             supports_half=True,
             supports_bfloat16=True,
             scale=net.upscale,
-            input_channels=3,
-            output_channels=3,
+            input_channels=net.conv_first.in_channels,
+            output_channels=net.conv_last.out_channels,
         )
 
 

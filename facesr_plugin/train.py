@@ -222,9 +222,14 @@ class TrainingRun:
                     raise
                 raise told from error
             self.is_between = False
-            self.archive.keep()
+
+        def next_batch(draw: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+            batch = draw()
+            self.archive.keep()  # the run is under way
+            return batch
 
         prefetcher = kind(loader, between)
+        prefetcher.next = partial(next_batch, prefetcher.next)
         return prefetcher
 
     # ------------------------------------------------------------------- stopping

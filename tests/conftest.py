@@ -24,6 +24,13 @@ from facesr_plugin.errors import run_command
 collect_ignore = ['run_and_break.py', 'two_processes.py']  # scripts that tests start
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch) -> None:
+    """Have what a command sets for its own process be gone after a test that runs one in this process."""
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
+
+
 @pytest.fixture
 def data(tmp_path) -> Path:
     """Return a folder with three pairs of images: hr/ of 96x96 px and lr/ of 24x24 px."""

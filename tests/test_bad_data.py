@@ -463,7 +463,10 @@ TABLE: dict[str, Row] = {
     'batch larger than the set': (large_batch, sees_full_batch),
     'gt_size larger than the pictures': (
         option('datasets.train.gt_size', 128),
-        '{}/train: face_0.png: at least 128x128 px expected (datasets.train.gt_size), got 96x96',
+        '\n'.join(
+            f'{{}}/train: face_{number}.png: at least 128x128 px expected (datasets.train.gt_size), got 96x96'
+            for number in range(3)
+        ),
     ),
     'gt_size not divisible': (
         option('datasets.train.gt_size', 82),
@@ -550,9 +553,13 @@ def test_bad_data(row, case, capfd):
 
     status, lines = status_and_lines(command, capfd)
     if isinstance(expected, str):
-        expected = re.escape(f'error: {expected.replace("{}", str(case.folder))}').replace('…', '.+')
-        assert (status, len(lines)) == (2, 1)
-        assert re.fullmatch(expected, lines[0]), lines[0]
+        patterns = [
+            re.escape(f'error: {line.replace("{}", str(case.folder))}').replace('…', '.+')
+            for line in expected.splitlines()
+        ]
+        assert (status, len(lines)) == (2, len(patterns))
+        for pattern, line in zip(patterns, lines, strict=True):
+            assert re.fullmatch(pattern, line), line
     else:
         assert (status, lines) == (0, [])
         expected(case)

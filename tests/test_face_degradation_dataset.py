@@ -198,8 +198,9 @@ def test_exception_options(folder, changes, message):
 
 
 def test_exception_too_small(folder):
-    expected = 'face_0.png: at least 76x76 px expected (datasets.train.gt_size), got 80x72'
-    assert refusal(folder, gt_size=76) == f'{folder}: {expected}'
+    expected = 'at least 76x76 px expected (datasets.train.gt_size), got 80x72'
+    names = [*(f'face_{number}.png' for number in range(5)), 'more/face_5.png']
+    assert refusal(folder, gt_size=76).splitlines() == [f'{folder}: {name}: {expected}' for name in names]
 
 
 def test_exception_no_folder(tmp_path):

@@ -126,9 +126,15 @@ def test_edsr_is_not_ours():
 
 
 def test_weights_that_do_not_fit_are_named():
-    weights = FaceSRResNet(1, 1, num_feat=4, num_block=1).state_dict()
-    with pytest.raises(UserError, match='a network for RGB expected, got one for 1 channels'):
+    weights = FaceSRResNet(num_feat=4, num_block=1).state_dict() | {'conv_hr.bias': torch.zeros(5)}
+    with pytest.raises(UserError, match=r'conv_hr\.bias is \(5,\), \(4,\) expected'):
         ModelLoader().load_from_state_dict(weights)
+
+
+def test_one_channel():
+    model = ModelLoader().load_from_state_dict(FaceSRResNet(1, 1, num_feat=4, num_block=1).state_dict())
+    assert (model.input_channels, model.output_channels) == (1, 1)
+    assert model(torch.zeros(1, 1, 6, 5)).shape == (1, 1, 24, 20)
 
 
 # --------------------------------------------------------------------- registering

@@ -37,8 +37,10 @@ class Prefetcher:
             self._begin()
 
     def _begin(self) -> None:
+        before = self.processes if getattr(self.loader, 'persistent_workers', False) else []
         with workers.starting() as self.processes:
             self.batches = iter(self.loader)
+        self.processes += [process for process in before if process not in self.processes]  # one may have died since
 
     def next(self) -> dict[str, Any] | None:
         """Return the next batch, or None at the end of the epoch."""
