@@ -38,9 +38,9 @@ class Prefetcher:
 
     def _begin(self) -> None:
         before = self.processes if getattr(self.loader, 'persistent_workers', False) else []
-        with workers.starting() as self.processes:
-            self.batches = iter(self.loader)
-        self.processes += [process for process in before if process not in self.processes]  # one may have died since
+        with workers.starting() as started:
+            self.batches = iter(self.loader)  # which asks persistent ones: if that fails, they are still known
+        self.processes = started + [process for process in before if process not in started]
 
     def next(self) -> dict[str, Any] | None:
         """Return the next batch, or None at the end of the epoch."""
