@@ -56,3 +56,24 @@ def test_cuda_prefetcher_gives_the_same_batches_on_the_device():
         assert [batch['gt'].tolist() for batch in batches] == [batch['gt'].tolist() for batch in BATCHES]
         assert [batch['gt_path'] for batch in batches] == [batch['gt_path'] for batch in BATCHES]
     assert len(calls) == 10
+
+
+def test_processes_are_known_when_the_next_epoch_cannot_begin(monkeypatch):
+    """One of those that stay died meanwhile: the error of beginning is about it."""
+    monkeypatch.setattr('multiprocessing.active_children', lambda: ['process'])
+
+    class Loader:
+        persistent_workers = True
+        is_broken = False
+
+        def __iter__(self):
+            if self.is_broken:
+                raise RuntimeError('exited unexpectedly')
+            return iter([])
+
+    prefetcher = Prefetcher(Loader())
+    prefetcher.reset()
+    prefetcher.loader.is_broken = True
+    with pytest.raises(RuntimeError, match='exited unexpectedly'):
+        prefetcher.reset()
+    assert prefetcher.processes == ['process']
