@@ -6,6 +6,7 @@ from pathlib import Path
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'facesr_x4.pth'
 DEVICES = ('auto', 'cpu', 'cuda', 'mps')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
+BACKGROUNDS = ('bicubic', 'network')  # of a photograph whose faces are enlarged on their own
 DEVICE_HELP = 'where the network runs: auto, cpu, cuda, cuda:1 (the second GPU) or mps'
 
 
