@@ -27,6 +27,7 @@ from facesr_plugin.errors import UserError, one_line
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
 from facesr_plugin.options.compare import described, differences
+from facesr_plugin.options.gpus import gpus_here
 from facesr_plugin.options.types import PairOptions, RunOptions, TestingOptions, TrainingOptions
 from facesr_plugin.run import checkpoint, state
 
@@ -140,10 +141,9 @@ def _parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
 
 # ------------------------------------------------------------------------------------ machine
 def _check_machine(run: RunOptions) -> Iterator[str]:
-    found = torch.cuda.device_count()
-    if run.num_gpu != 'auto' and run.num_gpu > found:
+    if run.num_gpu != 'auto' and run.num_gpu > (found := gpus_here(run)):
         yield f'num_gpu: at most {found} expected, the CUDA devices here, got {run.num_gpu}'
-    uses_cuda = found and run.num_gpu != 0
+    uses_cuda = torch.cuda.device_count() and run.num_gpu != 0
     train = run.datasets.train
     if uses_cuda and getattr(train, 'prefetch_mode', None) == 'cuda' and not getattr(train, 'pin_memory', False):
         yield 'datasets.train.pin_memory: true expected with prefetch_mode cuda, got false'
