@@ -28,6 +28,10 @@ def there(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if isinstance(tensor, OnMps) else tensor.as_subclass(OnMps)
 
 
+def _on_cpu(device: Any) -> Any:
+    return CPU if device in (MPS, 'mps') else device
+
+
 class _Machine(TorchFunctionMode):
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -45,11 +49,10 @@ class _Machine(TorchFunctionMode):
         apart = [tensor for tensor in tensors if tensor.dim() and not isinstance(tensor, OnMps)]
         if here and apart and not moves:
             raise RuntimeError(f'{name}: all tensors on MPS expected')
-        devices = [torch.device(leaf) for leaf in leaves if isinstance(leaf, str | torch.device) and leaf in DEVICES]
+        named = [leaf for leaf in leaves if isinstance(leaf, str | torch.device)]
+        devices = [torch.device(leaf) for leaf in named if leaf in DEVICES]
         goes_there = devices[0] == MPS if devices else bool(here) and not name.endswith('.cpu')
-        args, kwargs = tree_map_only(
-            (str, torch.device), lambda leaf: CPU if leaf in (MPS, 'mps') else leaf, (args, kwargs)
-        )
+        args, kwargs = tree_map_only((str, torch.device), _on_cpu, (args, kwargs))
         result = function(*args, **kwargs)
         if goes_there:
             return tree_map_only(torch.Tensor, there, result)
@@ -60,12 +63,10 @@ class _Machine(TorchFunctionMode):
 def fake_mps() -> Iterator[None]:
     """Be a machine with MPS and without CUDA."""
     moved = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch.__future__.set_overwrite_module_params_on_conversion(
-        True
-    )  # a network's parameters are of another class there
-    here = mock.patch.object(torch.backends.mps, 'is_available', lambda: True)
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # parameters are of another class there
+    here = mock.patch.object(torch.backends.mps, 'is_available', return_value=True)
     try:
-        with here, mock.patch.object(torch.cuda, 'device_count', lambda: 0), _Machine():
+        with here, mock.patch.object(torch.cuda, 'device_count', return_value=0), _Machine():
             yield
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(moved)

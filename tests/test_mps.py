@@ -99,7 +99,7 @@ def test_models_of_basicsr_stay_on_the_cpu(measuring: Options, tmp_path, mps):
     """They know CUDA only."""
     run = check(measuring | {'num_gpu': 'auto'}, is_train=False)
     assert as_opt(run, tmp_path, is_train=False)['num_gpu'] == 0
-    with pytest.raises(UserError, match='^num_gpu: at most 0 expected, the CUDA devices here, got 1$'):
+    with pytest.raises(UserError, match=r'^num_gpu: at most 0 expected, the CUDA devices here, got 1$'):
         check(measuring | {'num_gpu': 1}, is_train=False)
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ from facesr_plugin.options.gpus import gpus_here
 from facesr_plugin.options.types import PairOptions, RunOptions, TestingOptions, TrainingOptions
 from facesr_plugin.run import checkpoint, state
 
+# Data sets of the option files that come with the plugin, as they name them, and what makes them (Makefile).
+_MADE_BY = {
+    r'datasets/(train|val)_[hl]r\.lmdb': 'made by `make faces` in a checkout, of images of yours by `facesr lmdb`',
+    r'demo/(train|val)_[hl]r\.lmdb': 'made by `make demo` in a checkout',
+}
 SIDE = 64  # of the image that a network is tried on, px: a multiple of what networks ask for
 
 
@@ -180,7 +186,7 @@ def _check_paths(where: str, block: Block) -> list[str]:
     for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
         if isinstance(roots := values.get(key), list):  # each is what its name says
             missing += [
-                f'{where}.{key}: no such file or folder: {root}'
+                f'{where}.{key}: no such file or folder: {root}{_how_made(root)}'
                 for root in roots
                 if not Path(root).expanduser().exists()
             ]
@@ -188,7 +194,7 @@ def _check_paths(where: str, block: Block) -> list[str]:
             continue
         path = Path(values[key]).expanduser()
         if not os.path.exists(path):
-            missing.append(f'{where}.{key}: no such file or folder: {values[key]}')
+            missing.append(f'{where}.{key}: no such file or folder: {values[key]}{_how_made(values[key])}')
         elif key == 'meta_info_file':
             continue
         elif backend == 'lmdb' and path.suffix != '.lmdb':
@@ -198,6 +204,10 @@ def _check_paths(where: str, block: Block) -> list[str]:
             expected = 'a folder of images expected with io_backend type disk'
             wrong_kind.append(f'{where}.{key}: {expected}, got {values[key]}')
     return missing + wrong_kind[:1]  # one wrong type, one line
+
+
+def _how_made(path: str) -> str:
+    return next((f' ({how})' for pattern, how in _MADE_BY.items() if re.fullmatch(pattern, path)), '')
 
 
 # ---------------------------------------------------------------------------- weights and state

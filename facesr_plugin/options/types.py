@@ -409,7 +409,7 @@ class RunOptions(DegradationRanges):
     scale: PositiveCount = Field(4, description='HR size / LR size')
     num_gpu: Count | Literal['auto'] = Field(
         'auto',
-        description='of each process; 0: CPU; auto: 1, without a GPU 0 (on a Mac MPS is one); several GPUs: one process each, by torchrun',
+        description='of each process; 0: CPU; auto: 1, without a GPU (CUDA, MPS) 0; several: one process each, by torchrun',
     )
     manual_seed: Count | None = Field(None, description='seed of all randomness; none: a random one')
     datasets: DataSets
