@@ -267,10 +267,13 @@ class CharbonnierOptions(PlainLossOptions):
 
 
 class AlphaOptions(Block):
-    """`train.alpha_opt`: weight of the clean branch, on half a cosine over the run."""
+    """`train.alpha_opt`: weight of the clean branch, on half a cosine over the run, or in cycles."""
 
     start: Probability = Field(0.8, description='alpha of the first iteration')
     end: Probability = Field(0.4, description='alpha towards the last iteration')
+    periods: Annotated[list[PositiveCount], Len(1)] | None = Field(
+        None, description='iterations of each cycle from start to end, then it stays there; default: one over the run'
+    )
 
 
 class OpenLoss(OpenBlock):
@@ -409,7 +412,7 @@ class RunOptions(DegradationRanges):
     scale: PositiveCount = Field(4, description='HR size / LR size')
     num_gpu: Count | Literal['auto'] = Field(
         'auto',
-        description='of each process; 0: CPU; auto: 1, without a GPU (CUDA, MPS) 0; several: one process each, by torchrun',
+        description='of each process; 0: CPU; auto: 1, without a GPU (or MPS) 0; several: a process each, by torchrun',
     )
     manual_seed: Count | None = Field(None, description='seed of all randomness; none: a random one')
     datasets: DataSets
