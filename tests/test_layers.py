@@ -21,7 +21,7 @@ FLOORS = (
     {'models'},
     {'options'},
     {'enlarge'},
-    {'report'},
+    {'report', 'web'},
     {'commands'},
     {'', 'registry', 'cli', 'train', 'test', 'spandrel'},
 )
