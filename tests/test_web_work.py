@@ -15,6 +15,7 @@ from facesr_plugin.errors import UserError
 from facesr_plugin.pictures.picture import Picture
 from facesr_plugin.pictures.read import read_picture
 from facesr_plugin.pictures.write import write_picture
+from facesr_plugin.web.words import status
 from facesr_plugin.web.work import SHOWN, Failed, Queue, Result, Settings, Step, Waits, fit, preview
 
 
@@ -221,3 +222,10 @@ def test_a_result_that_its_format_cannot_hold_is_a_line(net, tmp_path):
     assert failed == Failed('a.png', 'another file type expected, webp cannot hold 16384x4 px')
     with pytest.raises(UserError, match='another file type expected'):
         Queue(net, tmp_path / 'queue').enlarge(tmp_path / 'a.png', tmp_path / 'x', Settings(kind='webp'))
+
+
+def test_what_the_page_says_is_escaped():
+    said = status('<i>', [Failed('<b>.png', 'a & b')], Step(2, 4, 'x', 1, 2), 'x < y')
+    for part in ('&lt;i&gt;', '<b>&lt;b&gt;.png</b>: a &amp; b', 'x &lt; y'):
+        assert part in said
+    assert 'value="0.3750"' in said  # one of four done, and half of the second

@@ -25,22 +25,27 @@ SETTINGS = {  # Gradio's; it reads them when it is imported. Nobody else is to b
 def own_folder() -> Iterator[Path]:
     """Give a folder that only this user can read, and make Gradio use it; it is gone in the end, whatever ends it."""
     folder = Path(tempfile.mkdtemp(prefix='facesr_web_')).resolve()
-    os.environ.update(SETTINGS, GRADIO_TEMP_DIR=str(folder))
+    settings = SETTINGS | {'GRADIO_TEMP_DIR': str(folder)}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Turn the end of a terminal, and the signal to end, into an exit that cleans up."""
+    """Have the signal to end lead to an exit that cleans up, and the end of the terminal to the signal to end."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    numbers = [getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]
-    before = {number: signal.signal(number, leave) for number in numbers}
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, leave)}
+    if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup asks for
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
     try:
         yield
     finally:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import gradio as gr
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.pictures.formats import WRITTEN
+from facesr_plugin.web.words import status, summary, told
 from facesr_plugin.web.work import Event, Failed, Queue, Result, Settings, Step, Waits
 
 HERE = Path(__file__).parent
@@ -73,7 +73,8 @@ class WebPage:
                         elem_id='files',
                     )
                     gr.HTML(
-                        f'<p>Drop, choose or paste (Ctrl+V) several at once; each up to {limits}.</p>',
+                        f'<p>Drop, choose or paste (Ctrl+V) several at once; each up to {limits}.</p>'
+                        f'<p role="alert" class="wrong" data-bytes="{self.megabytes * 10**6}"></p>',
                         elem_id='limits',
                         padding=False,
                     )
@@ -169,12 +170,8 @@ class WebPage:
 
     def end(self, tab: Tab, count: int, problem: str = '') -> Updates:
         """Return what changes on the page when nothing more will happen."""
-        made, ended = len(tab.results), len(tab.done)
-        parts = [f'{made} of {count} done']
-        parts += [f'{ended - made} failed'] if ended > made else []
-        parts += [f'{count - ended} stopped'] if count > ended else []
         return {
-            self.status: status(', '.join(parts), tab.done, problem=problem),
+            self.status: status(summary(tab.done, count), tab.done, problem=problem),
             self.start: gr.Button(interactive=True),
             self.stop: gr.Button(interactive=False),
         }
@@ -222,31 +219,3 @@ def slider(result: Result) -> gr.ImageSlider:
     return gr.ImageSlider(
         (str(result.before), str(result.after)), label=f'Before and after: {result.name}', visible=True
     )
-
-
-def told(step: Step) -> str:
-    """Return how far the queue is, in words.
-
-    Example:
-        >>> told(Step(2, 3, 'a.png', 1, 4))
-        '2 of 3: a.png, 25 %'
-    """
-    return f'{step.number} of {step.count}: {step.name}, {100 * step.done // step.total} %'
-
-
-def status(
-    line: str = '', done: list[Result | Failed] | None = None, step: Step | None = None, problem: str = ''
-) -> str:
-    """Return the HTML of how far things are: a line, a bar while it runs, and a line for each picture."""
-    parts = [f'<p role="status">{escape(line)}</p>']
-    if step:
-        part = (step.number - 1 + step.done / step.total) / step.count
-        parts.append(f'<progress max="1" value="{part:.4f}" aria-label="All pictures"></progress>')
-    if problem:
-        parts.append(f'<p role="alert" class="wrong">{escape(problem)}</p>')
-    rows = []
-    for each in done or []:
-        text = each.why if isinstance(each, Failed) else each.about
-        wrong = ' class="wrong"' if isinstance(each, Failed) else ''
-        rows.append(f'<li{wrong}><b>{escape(each.name)}</b>: {escape(text)}</li>')
-    return ''.join([*parts, f'<ul>{"".join(rows)}</ul>' if rows else ''])

@@ -1,14 +1,36 @@
-// What Gradio's page lacks: pictures from the clipboard, and the line between before and after by keys.
-document.addEventListener('paste', (event) => {
-  const files = event.clipboardData?.files ?? [];
+// What Gradio's page lacks: pictures from the clipboard, a word about files that are too large, and the line between
+// before and after by keys.
+const tooLarge = () => document.querySelector('#limits .wrong');
+
+function take(files) {
   const input = document.querySelector('#files input[type=file]');
-  if (!files.length || !input) return;
-  event.preventDefault();
-  const held = new DataTransfer();
-  for (const file of files) held.items.add(file);
+  const told = tooLarge(), held = new DataTransfer(), left = [];
+  if (!input || !told) return;
+  for (const file of files) file.size > told.dataset.bytes ? left.push(file.name) : held.items.add(file);
+  told.textContent = left.length ? `${left.join(', ')}: at most ${told.dataset.bytes / 1e6} MB expected` : '';
+  if (!held.files.length) return;
   input.files = held.files;
   input.dispatchEvent(new Event('change', { bubbles: true }));
+}
+
+function takeInstead(event, files) {
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  take([...files]);
+}
+
+const some = (files) => [...(files ?? [])].some((file) => file.size > tooLarge()?.dataset.bytes);
+document.addEventListener('paste', (event) => {
+  if (event.clipboardData?.files.length) takeInstead(event, event.clipboardData.files);
 });
+document.addEventListener('drop', (event) => {
+  if (event.target.closest?.('#files') && some(event.dataTransfer?.files)) takeInstead(event, event.dataTransfer.files);
+}, true);
+document.addEventListener('change', (event) => {
+  if (!event.target.matches?.('#files input[type=file]')) return;
+  if (some(event.target.files)) takeInstead(event, event.target.files);
+  else if (event.isTrusted) tooLarge().textContent = '';
+}, true);
 
 const STEPS = { ArrowLeft: -0.02, ArrowRight: 0.02, PageDown: -0.2, PageUp: 0.2, Home: -1, End: 1 };
 
