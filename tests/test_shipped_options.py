@@ -8,7 +8,8 @@ from tiny import ROOT
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.check import check
-from facesr_plugin.options.load import find_option_file, load_yaml, parse_options, shipped_options
+from facesr_plugin.options.load import parse_options
+from facesr_plugin.options.read import find_option_file, load_yaml, shipped_options
 
 OPTIONS = ROOT / 'options'
 
