@@ -275,8 +275,8 @@ from facesr_plugin.enlarge.tiles import upscale_image
 net, mark = make_net(num_block=1), lambda: next(
     int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM:')
 )
-image = np.random.default_rng(0).integers(0, 256, (800, 1000, 4), np.uint8)
-upscale_image(net, image[:200, :200])
+image = np.random.default_rng(0).integers(0, 256, (1000, 1500, 4), np.uint8)
+upscale_image(net, image[:300, :300], tile=128)
 before = mark()
 result = upscale_image(net, image, tile=128)
 print((mark() - before) * 1024 / result.nbytes)
@@ -285,7 +285,7 @@ print((mark() - before) * 1024 / result.nbytes)
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='Linux tells the peak memory of a process')
 def test_a_large_picture_needs_little_more_than_its_result():
-    """It needed 7 times that when the picture was converted, and its alpha enlarged, as a whole."""
+    """It needed 3.2 times that when the picture was converted, and its alpha enlarged, as a whole."""
     env = os.environ | {'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')])}
     done = subprocess.run([sys.executable, '-c', PEAK], capture_output=True, text=True, env=env, check=True)
-    assert 0.9 < float(done.stdout) < 2
+    assert 0.9 < float(done.stdout) < 2.2

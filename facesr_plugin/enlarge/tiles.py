@@ -26,8 +26,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import torch
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.archs.plain import enlarge
+from facesr_plugin.enlarge.other import OVERLAP, Network, OtherNetwork
+from facesr_plugin.run.device import can_lay_out
 from facesr_plugin.run.memory import free_memory
 from facesr_plugin.run.precision import PRECISIONS, default_precision
 
@@ -41,19 +42,24 @@ BAND_PIXELS = 2**15  # of the LR image, that are made a picture at once
 RECONSTRUCTION_RADIUS = 2  # see `receptive_radius`
 
 
-def receptive_radius(net: FaceSRResNet) -> int:
+def receptive_radius(net: Network) -> int:
     """Return how far, in LR pixels, an input pixel can be from an output pixel that depends on it.
 
     One 3x3 convolution before the blocks, two in each, one or two in the upsampling and two after it; those beyond the
-    first upsampling reach at most half a pixel each, together no more than two.
+    first upsampling reach at most half a pixel each, together no more than two. Of other networks it is not known.
     """
+    if isinstance(net, OtherNetwork):
+        return OVERLAP
     return 1 + 2 * len(net.body) + RECONSTRUCTION_RADIUS
 
 
-def default_tile(net: FaceSRResNet, device: torch.device) -> int:
-    """Return the largest of `TILES` that a quarter of the free memory is enough for, the smallest where none is."""
+def default_tile(net: Network, device: torch.device) -> int:
+    """Return the largest of `TILES` that a quarter of the free memory is enough for, the smallest where none is.
+
+    256 where nobody tells how much is free, and for other networks, of which it is not known what they need.
+    """
     free = free_memory(device)
-    if free is None:
+    if free is None or isinstance(net, OtherNetwork):
         return TILES[1]
     pixel_bytes = FEATURE_MAPS * net.conv_first.out_channels * 4
     sees = 2 * receptive_radius(net)
@@ -61,7 +67,7 @@ def default_tile(net: FaceSRResNet, device: torch.device) -> int:
 
 
 def upscale_image(
-    net: FaceSRResNet,
+    net: Network,
     image: np.ndarray,
     tile: int | None = None,
     overlap: int | None = None,
@@ -71,7 +77,7 @@ def upscale_image(
     """Upscale an array of any size.
 
     Args:
-        net: The network, on the device that is to work. Its weights are laid out channels-last.
+        net: The network, on the device that is to work. Its weights are laid out channels-last, on MPS as they are.
         image: See the table above.
         tile: Side of the squares it is cut into, LR pixels; None takes as many as memory allows.
         overlap: What each tile sees beyond its borders, LR pixels. None takes the network's receptive radius (43 for
@@ -90,7 +96,7 @@ def upscale_image(
 
 
 def upscale_images(
-    net: FaceSRResNet,
+    net: Network,
     images: Sequence[np.ndarray],
     tile: int | None = None,
     overlap: int | None = None,
@@ -114,7 +120,7 @@ def upscale_images(
 
 
 def upscale_tensor(
-    net: FaceSRResNet, images: torch.Tensor, tile: int | None = None, precision: str = 'fp32'
+    net: Network, images: torch.Tensor, tile: int | None = None, precision: str = 'fp32'
 ) -> torch.Tensor:
     """Upscale a tensor, each image on its own, as `upscale_image` does.
 
@@ -146,7 +152,7 @@ def upscale_tensor(
 
 @torch.inference_mode()
 def _upscale_into(
-    net: FaceSRResNet,
+    net: Network,
     images: Sequence[torch.Tensor],
     results: Sequence[torch.Tensor],
     tile: int | None,
@@ -162,13 +168,16 @@ def _upscale_into(
     tile = default_tile(net, device) if tile is None else tile
     if tile < 1:
         raise ValueError(f'tile: 1 or more expected, got {tile}')
+    if precision == 'auto' and isinstance(net, OtherNetwork):
+        precision = 'fp32'  # what fewer bits would change is not known
     precision = choose_precision(precision, device, dtype)
     is_exact = precision == 'fp32'
     for image in images:
         _check_range(image)
     colours = [_colours(image) for image in images]
     are_grey = [len(image) == 1 or bool((image[:3] == image[:1]).all()) for image in colours]
-    net.to(memory_format=torch.channels_last)
+    layout = torch.channels_last if can_lay_out(device) else torch.contiguous_format
+    net.to(memory_format=layout)
     if overlap is None:
         overlap = receptive_radius(net)
     height, width = first.shape[1:]
@@ -180,7 +189,7 @@ def _upscale_into(
     for rows, columns in progress(tiles):
         seen = _widen((rows, columns), overlap, (slice(height), slice(width)))
         lq = torch.stack([_to_unit(image[:, *seen]).expand(3, -1, -1) for image in colours]).to(device)
-        lq = lq.contiguous(memory_format=torch.channels_last)
+        lq = lq.contiguous(memory_format=layout)
         # the caller may have entered an autocast of its own
         with torch.autocast(device.type, None if is_exact else PRECISIONS[precision], enabled=not is_exact):
             for index, place, out in _run(net, lq, (rows, columns), seen):
@@ -193,7 +202,7 @@ def _upscale_into(
                 result[3:, *_scaled((rows, columns), scale)] = values
 
 
-def _run(net: FaceSRResNet, lq: torch.Tensor, tile: Tile, seen: Tile) -> Iterator[tuple[int, Tile, torch.Tensor]]:
+def _run(net: Network, lq: torch.Tensor, tile: Tile, seen: Tile) -> Iterator[tuple[int, Tile, torch.Tensor]]:
     """Run the network on a tile of several images, its reconstruction in bands.
 
     Args:
@@ -205,8 +214,12 @@ def _run(net: FaceSRResNet, lq: torch.Tensor, tile: Tile, seen: Tile) -> Iterato
     Yields:
         Which image, where in the result, and the values (3, h, w) there.
     """
+    if isinstance(net, OtherNetwork):
+        for index, enlarged in enumerate(net(lq).float()):
+            yield index, _scaled(tile, net.upscale), _cut(enlarged, tile, seen, net.upscale)
+        return
     channels = net.conv_first.in_channels  # one: a network for single channels
-    inputs = lq.reshape(-1, channels, *lq.shape[2:]).contiguous(memory_format=torch.channels_last)
+    inputs = lq if channels == 3 else lq.reshape(-1, 1, *lq.shape[2:])
     features = net.features(inputs).unflatten(0, (len(lq), -1))
     inputs = inputs.unflatten(0, (len(lq), -1))
     rows, columns = tile

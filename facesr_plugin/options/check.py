@@ -1,9 +1,9 @@
 """The check of a whole option file: its types first, then the data, weights and state that it names."""
 
 import importlib.util
-import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,26 @@ from basicsr.utils.registry import (
     LOSS_REGISTRY,
     METRIC_REGISTRY,
     MODEL_REGISTRY,
-    Registry,
 )
 from realesrgan.models.realesrnet_model import RealESRNetModel
 
-from facesr_plugin.blocks import Block, OpenBlock, did_you_mean
+from facesr_plugin.blocks import Block, OpenBlock
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, FaceDegradationOptions
 from facesr_plugin.data.pairs import check_file_names, check_images, check_pairs
 from facesr_plugin.errors import UserError, one_line
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
+from facesr_plugin.options.classes import build_network, check_name, check_open, parameters
 from facesr_plugin.options.compare import described, differences
+from facesr_plugin.options.gpus import gpus_here
 from facesr_plugin.options.types import PairOptions, RunOptions, TestingOptions, TrainingOptions
 from facesr_plugin.run import checkpoint, state
 
+# Data sets of the option files that come with the plugin, as they name them, and what makes them (Makefile).
+_MADE_BY = {
+    r'datasets/(train|val)_[hl]r\.lmdb': 'made by `make faces` in a checkout, of images of yours by `facesr lmdb`',
+    r'demo/(train|val)_[hl]r\.lmdb': 'made by `make demo` in a checkout',
+}
 SIDE = 64  # of the image that a network is tried on, px: a multiple of what networks ask for
 
 
@@ -69,16 +75,16 @@ def _collect(function: Callable, *args: Any) -> list[str]:
 # ------------------------------------------------------------------- classes of other packages
 def _check_names(run: RunOptions) -> Iterator[str]:
     """Check what names a class or function: that it is registered, and that it takes its options if it is not ours."""
-    yield from _check_name('model_type', run.model_type, MODEL_REGISTRY)
+    yield from check_name('model_type', run.model_type, MODEL_REGISTRY)
     for phase, block in run.datasets.items():
         if isinstance(block, OpenBlock):
-            yield from _check_name(f'datasets.{phase}.type', block.type, DATASET_REGISTRY)
-    yield from _check_open('network_g', run.network_g, ARCH_REGISTRY)
+            yield from check_name(f'datasets.{phase}.type', block.type, DATASET_REGISTRY)
+    yield from check_open('network_g', run.network_g, ARCH_REGISTRY)
     if run.train:
-        yield from _check_open('train.pixel_opt', run.train.pixel_opt, LOSS_REGISTRY)
+        yield from check_open('train.pixel_opt', run.train.pixel_opt, LOSS_REGISTRY)
     yield from _check_together(run)
     for name, metric in ((run.val and run.val.metrics) or {}).items():
-        yield from _check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'), free=('better',))
+        yield from check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'), free=('better',))
 
 
 def _check_together(run: RunOptions) -> Iterator[str]:
@@ -103,47 +109,11 @@ def _is_ours(block: Block | None) -> bool:
     return isinstance(block, FaceDegradationOptions)
 
 
-def _check_name(where: str, name: str, registry: Registry) -> list[str]:
-    if name in registry:
-        return []
-    return [f'{where}: a registered name expected, got {name!r}{did_you_mean(name, registry.keys())}']
-
-
-def _check_open(
-    where: str, block: Block, registry: Registry, given: Iterable[str] = (), free: Iterable[str] = ()
-) -> list[str]:
-    """Check the keys of a block that is not ours against the parameters of its class or function.
-
-    One that takes any keyword, as BasicSR's metrics do to share a call, is still told of a typo.
-    """
-    if not isinstance(block, OpenBlock):
-        return []
-    if problems := _check_name(f'{where}.type', block.type, registry):
-        return problems
-    parameters = _parameters(registry.get(block.type))
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    known = {name: p for name, p in parameters.items() if p.kind in by_name and name not in given}
-    for key in block.model_extra.keys() - {*free, *known}:
-        hint = did_you_mean(str(key), known)
-        if not takes_any or 'did you mean' in hint:
-            problems.append(f'{where}.{key}: unknown option{hint}')
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in block.model_extra:
-            problems.append(f'{where}.{name}: missing')
-    return problems
-
-
-def _parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(function).parameters
-
-
 # ------------------------------------------------------------------------------------ machine
 def _check_machine(run: RunOptions) -> Iterator[str]:
-    found = torch.cuda.device_count()
-    if run.num_gpu != 'auto' and run.num_gpu > found:
+    if run.num_gpu != 'auto' and run.num_gpu > (found := gpus_here(run)):
         yield f'num_gpu: at most {found} expected, the CUDA devices here, got {run.num_gpu}'
-    uses_cuda = found and run.num_gpu != 0
+    uses_cuda = torch.cuda.device_count() and run.num_gpu != 0
     train = run.datasets.train
     if uses_cuda and getattr(train, 'prefetch_mode', None) == 'cuda' and not getattr(train, 'pin_memory', False):
         yield 'datasets.train.pin_memory: true expected with prefetch_mode cuda, got false'
@@ -180,7 +150,7 @@ def _check_paths(where: str, block: Block) -> list[str]:
     for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
         if isinstance(roots := values.get(key), list):  # each is what its name says
             missing += [
-                f'{where}.{key}: no such file or folder: {root}'
+                f'{where}.{key}: no such file or folder: {root}{_how_made(root)}'
                 for root in roots
                 if not Path(root).expanduser().exists()
             ]
@@ -188,7 +158,7 @@ def _check_paths(where: str, block: Block) -> list[str]:
             continue
         path = Path(values[key]).expanduser()
         if not os.path.exists(path):
-            missing.append(f'{where}.{key}: no such file or folder: {values[key]}')
+            missing.append(f'{where}.{key}: no such file or folder: {values[key]}{_how_made(values[key])}')
         elif key == 'meta_info_file':
             continue
         elif backend == 'lmdb' and path.suffix != '.lmdb':
@@ -198,6 +168,10 @@ def _check_paths(where: str, block: Block) -> list[str]:
             expected = 'a folder of images expected with io_backend type disk'
             wrong_kind.append(f'{where}.{key}: {expected}, got {values[key]}')
     return missing + wrong_kind[:1]  # one wrong type, one line
+
+
+def _how_made(path: str) -> str:
+    return next((f' ({how})' for pattern, how in _MADE_BY.items() if re.fullmatch(pattern, path)), '')
 
 
 # ---------------------------------------------------------------------------- weights and state
@@ -240,14 +214,6 @@ def _check_weights(run: RunOptions, path: Path, net: torch.nn.Module) -> None:
     checkpoint.check_finite(path, weights)
 
 
-def _build_network(block: Block, device: str = 'meta') -> torch.nn.Module:
-    # Not build_network: it logs, and BasicSR opens its log file at the first log line only.
-    options = block.model_dump()
-    kind = options.pop('type')
-    with torch.device(device):
-        return ARCH_REGISTRY.get(kind)(**options).eval()
-
-
 @torch.no_grad()
 def _try_network(run: RunOptions) -> torch.nn.Module:
     """Build the network and run it on a small image, on the meta device, where nothing is computed, if it can.
@@ -264,7 +230,7 @@ def _try_network(run: RunOptions) -> torch.nn.Module:
     for device in ('meta', 'cpu'):  # some read values of tensors while they are built or run
         net = out = None
         try:
-            net = _build_network(run.network_g, device)
+            net = build_network(run.network_g, device)
             if takes_images:
                 out = net(torch.zeros(1, 1 if is_grey else 3, SIDE, SIDE, device=device))
             break
@@ -274,7 +240,7 @@ def _try_network(run: RunOptions) -> torch.nn.Module:
         does = 'cannot be built' if net is None else f'does not run on an image of {SIDE}x{SIDE} px'
         raise UserError(f'network_g: {kind} {does}: {" ".join(str(failure).split())}') from failure
     if isinstance(out, torch.Tensor) and out.shape[2:] != (SIDE * run.scale, SIDE * run.scale):
-        own = next((f'.{key}' for key in ('scale', 'upscale') if key in _parameters(ARCH_REGISTRY.get(kind))), '')
+        own = next((f'.{key}' for key in ('scale', 'upscale') if key in parameters(ARCH_REGISTRY.get(kind))), '')
         got = 'x'.join(map(str, out.shape[:1:-1]))
         raise UserError(f'network_g{own}: {run.scale} times expected, as scale: {kind} makes {got} of {SIDE}x{SIDE} px')
     return net
