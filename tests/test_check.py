@@ -209,7 +209,7 @@ def test_checkpoint_of_another_network(opt, data, other, difference):
     save_network(opt, data / 'net.pth', **other)
     (line,) = problems(opt)
     start, _, found = line.partition(' (FaceSRResNet) expected: ')
-    assert start == f'{data}/net.pth: weights that fit network_g'
+    assert start == f'{data}/net.pth: weights that fit FaceSRResNet'
     assert found.endswith(difference)
 
 

@@ -107,6 +107,9 @@ class AlphaRealESRNetModel(RealESRNetModel):
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Prepare the network as `train` says; wrap it on the CPU too, where DDP takes no device numbers."""
         self.execution.prepare(net)
+        return self._distribute(net)
+
+    def _distribute(self, net: torch.nn.Module) -> torch.nn.Module:
         if self.opt['dist'] and self.device.type == 'cpu':
             return DistributedDataParallel(net.to(self.device))
         return super().model_to_device(net)
@@ -180,7 +183,9 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """
         self.current_iter = current_iter
         self.optimizer_g.zero_grad(set_to_none=True)
-        outcomes = step.run_step(self._parts(), self._run_network, self._loss_of, self._backward, self._no_sync)
+        outcomes = step.run_step(
+            self._parts(), self._run_network, self._loss_of, self._backward, self._no_sync, self._further_loss
+        )
         self.record.add(outcomes, len(self.lq))
         self.guard.step(self.optimizer_g, self.scaler)
         if self.device.type == 'cpu':  # elsewhere it waits for the next log line
@@ -224,6 +229,11 @@ class AlphaRealESRNetModel(RealESRNetModel):
             return share * self.cri_pix(pred, part.gt), l1_per_image(pred.detach(), part.gt)
         per_image = self.cri_pix(pred, part.gt)
         return (part.weight * per_image).sum(), per_image
+
+    def _further_loss(self, pred: torch.Tensor, part: step.Part) -> torch.Tensor | float:
+        """Return what a part's gradient is of besides the pixel loss."""
+        del pred, part
+        return 0.0
 
     def _backward(self, loss: torch.Tensor) -> None:
         self.scaler.scale(loss).backward()
@@ -378,8 +388,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             for key, net in self._networks().items()
         }
 
-    def _model_path(self, label: str | int) -> str:
-        return osp.join(self.opt['path']['models'], f'net_g_{label}.pth')
+    def _model_path(self, label: str | int, net: str = 'net_g') -> str:
+        return osp.join(self.opt['path']['models'], f'{net}_{label}.pth')
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the weights of an iteration, whose state is due then; -1 is the end of training and `latest`.
@@ -417,13 +427,6 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if self.tb_logger:
             self.tb_logger.flush()
         folder = Path(self.opt['path']['training_states'])
-        shared = {
-            'options': self.checked_opt,
-            'data': self.data,
-            'scaler': self.scaler.state_dict(),
-            'guard': self.guard.state_dict(),
-            'monitor': self.record.state_dict(),
-        }
         own = {
             'streams': self.streams.state_dict(),
             'pool': self.pool.state_dict() if self.pool else None,
@@ -435,9 +438,19 @@ class AlphaRealESRNetModel(RealESRNetModel):
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
         }
-        state.save(folder, {**stock, 'facesr': shared}, own)
+        state.save(folder, {**stock, 'facesr': self._shared_state()}, own)
         if self.opt['rank'] == 0:
             state.prune(folder, Path(self.opt['path']['models']), self.opt['logger'].get('keep_states'))
+
+    def _shared_state(self) -> dict[str, Any]:
+        """Return what is one for all processes."""
+        return {
+            'options': self.checked_opt,
+            'data': self.data,
+            'scaler': self.scaler.state_dict(),
+            'guard': self.guard.state_dict(),
+            'monitor': self.record.state_dict(),
+        }
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state; one that stock BasicSR wrote lacks the model's own part.
@@ -451,13 +464,16 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if saved is None:
             get_root_logger().warning('The training state is of another model: pair pool and history start anew.')
             return
-        self.scaler.load_state_dict(saved['scaler'])
-        if 'guard' in saved:  # states saved before it was part of them lack it
-            self.guard.load_state_dict(saved['guard'])
-        self.record.load_state_dict(saved['monitor'], saved.get('averages'), self.opt['rank'], self.device)
+        self._load_shared_state(saved)
         try:
             self.streams.load_state_dict(saved['streams'])
             if self.pool and saved['pool']:
                 self.pool.load_state_dict(saved['pool'], self.device)
         except ValueError as error:
             raise UserError(f'path.resume_state: {error}') from error
+
+    def _load_shared_state(self, saved: dict[str, Any]) -> None:
+        self.scaler.load_state_dict(saved['scaler'])
+        if 'guard' in saved:  # states saved before it was part of them lack it
+            self.guard.load_state_dict(saved['guard'])
+        self.record.load_state_dict(saved['monitor'], saved.get('averages'), self.opt['rank'], self.device)

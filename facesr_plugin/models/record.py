@@ -84,6 +84,11 @@ class Record:
             self._since_log.add('l_clean', outcome.per_image, outcome.is_clean)
             self._since_row.add('psnr', outcome.psnr, ~outcome.is_clean)
 
+    def note(self, values: dict[str, torch.Tensor]) -> None:
+        """Add a step's scalars, by their names in the log."""
+        for name, value in values.items():
+            self._since_log.add(name, value.reshape(1))
+
     def take_log(self, world_size: int) -> dict[str, float]:
         """Return the averages since the last log line, and images per second over all processes."""
         log, now = self._since_log.take(), time.perf_counter()
