@@ -179,9 +179,8 @@ def test_warns_where_the_discriminator_is_of_no_use(build, caplog):
 
 
 def test_stock_discriminator(build):
-    model = build(
-        {'network_d': {'type': 'UNetDiscriminatorSN', 'num_feat': 4}, 'train.feature_opt': {'loss_weight': 1}}
-    )
+    network_d = {'type': 'UNetDiscriminatorSN', 'num_feat': 4}
+    model = build({'network_d': network_d, 'train.feature_opt': {'loss_weight': 1}})
     assert type(model.net_d) is UNetDiscriminatorSN
     give_batch(model)
     model.optimize_parameters(1)

@@ -139,9 +139,8 @@ class AlphaRealESRGANModel(AlphaRealESRNetModel):
                 of_real, of_fake = logits.chunk(2)
                 loss = self.cri_gan(of_real, True, is_disc=True) + self.cri_gan(of_fake, False, is_disc=True)
                 self.scaler_d.scale(share * loss).backward()
-            self.record.note(
-                {'l_d': loss.detach(), 'd_real': of_real.mean().detach(), 'd_fake': of_fake.mean().detach()}
-            )
+            told = {'l_d': loss, 'd_real': of_real.mean(), 'd_fake': of_fake.mean()}
+            self.record.note({name: value.detach() for name, value in told.items()})
         self.layers.take()
         self.guard_d.step(self.optimizer_d, self.scaler_d)
 

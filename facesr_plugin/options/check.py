@@ -99,7 +99,7 @@ def _check_together(run: RunOptions) -> Iterator[str]:
 
 
 def _check_second_stage(run: RunOptions, is_second: bool) -> Iterator[str]:
-    """Check that a file has a discriminator and its losses if its model does, and only then if it is a model of ours."""
+    """Check that a file has a discriminator and its losses if its model needs them, and not else."""
     needed = {'network_d': run.network_d, 'train.optim_d': run.train.optim_d, 'train.gan_opt': run.train.gan_opt}
     further = {'train.feature_opt': run.train.feature_opt, 'train.perceptual_opt': run.train.perceptual_opt}
     for key, block in (needed | further).items():

@@ -212,9 +212,7 @@ class PathOptions(Block):
     pretrain_network_g: FilePath | None = Field(None, description='checkpoint to start from or to test')
     param_key_g: Literal['params', 'params_ema'] | None = Field('params', description='which weights in it')
     strict_load_g: bool = Field(True, description='every weight must fit')
-    pretrain_network_d: FilePath | None = Field(
-        None, description="checkpoint to start the discriminator's weights from"
-    )
+    pretrain_network_d: FilePath | None = Field(None, description="checkpoint of the discriminator's weights")
     strict_load_d: bool = Field(True, description='every weight of it must fit')
     resume_state: FilePath | None = Field(
         None, description='training state to go on from; --auto_resume finds the newest'
