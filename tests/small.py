@@ -13,6 +13,13 @@ from facesr_plugin.options.types import TrainingOptions
 
 Options = dict[str, Any]
 
+SECOND_STAGE: Options = {
+    'model_type': 'AlphaRealESRGANModel',
+    'network_d': {'type': 'PatchDiscriminator', 'num_feat': 4, 'num_layer': 2},
+    'train.optim_d': {'type': 'AdamW', 'lr': 1e-2},
+    'train.gan_opt': {'type': 'GANLoss', 'loss_weight': 0.5},
+}
+
 
 def picture(side: int = 96, seed: int = 0) -> np.ndarray:
     """Return a smooth picture, uint8 RGB, (side, side, 3)."""

@@ -6,25 +6,19 @@ import math
 import pytest
 import torch
 from realesrgan.archs.discriminator_arch import UNetDiscriminatorSN
-from small import Options, model_options
+from small import SECOND_STAGE, Options, model_options
 from torch.nn import functional as F
 
 from facesr_plugin import AlphaRealESRGANModel, PatchDiscriminator
 
-STAGE = {
-    'model_type': 'AlphaRealESRGANModel',
-    'network_d': {'type': 'PatchDiscriminator', 'num_feat': 4, 'num_layer': 2},
-    'train.optim_d': {'type': 'AdamW', 'lr': 1e-2},
-    'train.gan_opt': {'type': 'GANLoss', 'loss_weight': 0.5},
-}
-GAN, FEATURE = 0.5, 2.0
+GAN, FEATURE = SECOND_STAGE['train.gan_opt']['loss_weight'], 2.0
 
 
 @pytest.fixture
 def build(tmp_path):
     def build(changes: Options | None = None) -> AlphaRealESRGANModel:
         torch.manual_seed(0)
-        return AlphaRealESRGANModel(model_options(tmp_path, {**STAGE, **(changes or {})}))
+        return AlphaRealESRGANModel(model_options(tmp_path, {**SECOND_STAGE, **(changes or {})}))
 
     return build
 
