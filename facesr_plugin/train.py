@@ -37,6 +37,7 @@ from facesr_plugin.errors import RunError, UserError, is_full, is_out_of_memory,
 from facesr_plugin.files import remove_leftovers, write
 from facesr_plugin.options.compare import check_data, data_of, described, differences
 from facesr_plugin.options.load import copy_option_file, parse_options
+from facesr_plugin.options.schedules import told
 from facesr_plugin.run import lock, state
 from facesr_plugin.run.archive import Archive
 from facesr_plugin.run.processes import is_distributed, is_lost_process, sum_over_processes
@@ -75,7 +76,7 @@ class TrainingRun:
         self.archive = Archive()
         self.opt_text = ''
         self.may_differ = False  # the training images from those of the state that it goes on from
-        self.notice: str | None = None  # that they do
+        self.notices: list[str] = []  # that they do, or that the run is longer than that of the state
         self.found: dict[str, Any] | None = None  # that state
         self.data: dict[str, Any] = {}  # their fingerprint
         self.lock: object | None = None
@@ -128,7 +129,12 @@ class TrainingRun:
         if found and (problems := differences(self.checked_opt, found)):
             raise UserError('\n'.join(problems))
         if found:
-            self.notice = check_data(opt['datasets']['train'], found, self.may_differ)
+            then = (found.get('facesr', {}).get('options') or {}).get('train') or {}
+            notices = [
+                check_data(opt['datasets']['train'], found, self.may_differ),
+                told(self.checked_opt['train'], then, found['iter']),
+            ]
+            self.notices = [line for line in notices if line]
         self.found = found
         self.start_iter = found['iter'] if found else 0
         if (
@@ -196,8 +202,8 @@ class TrainingRun:
         self.model = build_model(opt)
         self.model.tb_logger, self.model.checked_opt = self.tb_logger, self.checked_opt
         self.model.data = self.data
-        if self.notice:
-            get_root_logger().warning(self.notice)
+        for line in self.notices:
+            get_root_logger().warning(line)
         self.model.iter_per_epoch = self.sampler.iter_per_epoch
         return self.model
 

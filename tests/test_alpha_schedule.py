@@ -51,6 +51,17 @@ def test_outside_the_run_it_is_that_of_its_ends(current_iter, alpha):
     assert AlphaSchedule().at(current_iter, total_iter=10) == pytest.approx(alpha, abs=1e-12)
 
 
+@pytest.mark.parametrize('total_iter', [3, 9, 100])
+def test_periods(total_iter):
+    """Each cycle is a run of its own, whatever the length of the run; after the last one it stays."""
+    schedule, short, long = AlphaSchedule(periods=[3, 6]), AlphaSchedule(), AlphaSchedule()
+    found = [schedule.at(iteration, total_iter) for iteration in range(12)]
+    expected = [short.at(iteration, 3) for iteration in range(4)] + [long.at(iteration, 6) for iteration in range(1, 7)]
+    assert found == [*expected, 0.4, 0.4]
+    assert found[3] == pytest.approx(0.5)  # two thirds of the way
+    assert found[4] == 0.8
+
+
 @pytest.mark.parametrize('progress', [-1e-9, 1 + 1e-9, math.nan])
 def test_exception_progress(progress):
     with pytest.raises(ValueError, match=rf'progress in \[0, 1\] expected, got {progress}'):

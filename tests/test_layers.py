@@ -16,6 +16,7 @@ PACKAGE = Path(facesr_plugin.__file__).parent
 FLOORS = (
     {'version', 'errors', 'files', 'blocks', 'compat', 'command_line'},
     {'pictures'},
+    {'faces'},
     {'archs', 'losses', 'degradations', 'data'},
     {'run'},
     {'models'},

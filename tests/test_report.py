@@ -415,6 +415,16 @@ def test_forced_options_count(tmp_path, data):
     assert page.rows('results')['EXP'][0] == 'unfinished, 30 of 50 iterations'
 
 
+def test_extended_run(tmp_path, data):
+    forced = 'train:total_iter=40 train:scheduler:periods=[40]'
+    command = f' --auto_resume --force_yml {forced} --extend 50 --restart_schedules'
+    page = make_page(tmp_path, make_experiment(tmp_path / 'EXP', data, command=command))
+    settings = page.rows('settings')
+    keys = ('train.total_iter', 'train.scheduler.periods', 'train.alpha_opt.periods')
+    assert [settings[key] for key in keys] == [['50'], ['[40, 10]'], ['[40, 10]']]
+    assert page.rows('results')['EXP'][0] == 'unfinished, 30 of 50 iterations'
+
+
 def test_no_validation(tmp_path, data):
     experiment = make_experiment(tmp_path / 'EXP', data)
     history = History(experiment / 'history.csv')

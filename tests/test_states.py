@@ -121,15 +121,68 @@ def test_defaults_count(opt, path, value, before, after):
 
 @STATES
 def test_state_of_a_shorter_run(opt, state_of: Callable):
-    """A longer run is not the same one: alpha and the learning rate would have been others from the start."""
+    """Over a longer cosine alpha and the learning rate would have been others from the start."""
     state = state_of(opt)
     put(opt, 'train.total_iter', 8)
     put(opt, 'train.scheduler.periods', [8])
-    why = 'alpha and learning rate are functions of progress, so a longer run is another run: start it anew'
+    why = 'learning rate or alpha of the 2 iterations done would have been others; see --extend'
     assert differences(now(opt), state) == [
         f'train.{key} expected, as the training state was saved under, got {got} ({why})'
         for key, got in (('scheduler.periods: [4]', '[8]'), ('total_iter: 4', 8))
     ]
+
+
+@STATES
+def test_what_is_to_come_may_change(opt, state_of: Callable):
+    """The same learning rate and alpha so far, as a pure function of the iteration: the run goes on exactly."""
+    state = state_of(opt)
+    put(opt, 'train.total_iter', 8)
+    opt['train']['scheduler'] |= {'periods': [4, 4], 'restart_weights': [1.0, 0.5]}
+    opt['train']['alpha_opt']['periods'] = [4, 4]
+    assert differences(now(opt), state) == []
+    opt['train']['alpha_opt']['periods'] = [4, 3]
+    assert differences(now(opt), state) == []
+    opt['train']['alpha_opt']['periods'] = [3, 4]
+    changed = {line.partition(':')[0] for line in differences(now(opt), state)}
+    assert changed >= {'train.alpha_opt.periods', 'train.scheduler.periods', 'train.total_iter'}
+
+
+def test_steps_to_come_may_change(opt):
+    opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [1, 4]}
+    del opt['train']['alpha_opt']
+    opt['train']['pixel_opt'] = {'type': 'L1Loss'}
+    state = state_of(opt)
+    put(opt, 'train.total_iter', 20)
+    for milestones in ([1, 4], [1, 2, 9], [1]):  # of the second iteration the scheduler has made one step
+        put(opt, 'train.scheduler.milestones', milestones)
+        assert differences(now(opt), state) == []
+    for milestones in ([4], [1, 1], []):
+        put(opt, 'train.scheduler.milestones', milestones)
+        assert 'train.scheduler.milestones' in differences(now(opt), state)[0]
+
+
+def test_state_beyond_the_run(opt):
+    state = state_of(opt) | {'iter': 4}
+    opt['train'] |= {'total_iter': 3}
+    expected = ['train.total_iter: at least 4 expected, as in the training state, got 3']
+    assert differences(now(opt), state) == expected
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'before'),
+    [
+        ('train.grad_clip', 0.5, 'no value'),
+        ('train.ema_decay', 0.9, '0'),
+        ('datasets.train.weights', [1.0], 'no value'),
+    ],
+)
+def test_options_younger_than_a_state_are_what_was_done_without_them(opt, path, value, before):
+    """At 754be97 a run could go on clipped, or with a moving average, of which its past knows nothing."""
+    state = state_of_754be97(opt)
+    assert differences(now(opt), state) == []
+    put(opt, path, value)
+    expected = f'{path}: {before} expected, as the training state was saved under, got {value}'
+    assert differences(now(opt), state) == [expected]
 
 
 def test_state_of_accumulated_batches(opt):

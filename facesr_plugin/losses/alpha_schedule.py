@@ -1,6 +1,7 @@
 """The weight alpha of the clean branch over a run: a pure function of progress, so that a resumed run agrees."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -36,10 +37,13 @@ class AlphaSchedule:
     Attributes:
         start: alpha of the first iteration, in [0, 1].
         end: alpha towards which the run goes, in [0, 1].
+        periods: Iterations of each cycle from `start` to `end`, after the last of which alpha stays at `end`; None is
+            one over the run. With periods alpha is a function of the iteration, whatever the length of the run.
     """
 
     start: float = 0.8
     end: float = 0.4
+    periods: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         for key in ('start', 'end'):
@@ -58,5 +62,13 @@ class AlphaSchedule:
         Example:
             >>> AlphaSchedule(0.8, 0.4).at(current_iter=4, total_iter=6)  # half of the run is done
             0.6000000000000001
+            >>> AlphaSchedule(0.8, 0.4, [3, 6]).at(current_iter=7, total_iter=9)  # half of the second cycle is
+            0.6000000000000001
         """
-        return self(min(max((current_iter - 1) / total_iter, 0.0), 1.0))
+        *cycles, last = self.periods or [total_iter]
+        done = current_iter - 1
+        for period in cycles:
+            if done < period:
+                return self(max(done / period, 0.0))
+            done -= period
+        return self(min(max(done / last, 0.0), 1.0))

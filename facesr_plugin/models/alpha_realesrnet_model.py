@@ -28,6 +28,7 @@ from facesr_plugin.run import checkpoint, state
 from facesr_plugin.run.finite_guard import FiniteGuard
 from facesr_plugin.run.processes import from_first
 
+PROGRESS = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')  # of a scheduler's state; the rest is its options
 OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
 
@@ -75,6 +76,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.data: dict[str, Any] | None = None
         self.tb_logger: Any = None
         self._state_due: int | None = None  # the epoch of an iteration whose state is due
+        self._saved: tuple[int, int] | None = None  # epoch and iteration of the last state that was saved
         seed = int(np.random.SeedSequence([opt['manual_seed'], opt['rank']]).generate_state(1)[0])
         self.streams = RandomStreams(seed, self.device)
         self.pool = PairPool(opt['queue_size'], self.streams.torch) if opt.get('queue_size', 180) else None
@@ -291,6 +293,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             best = self.record.best if decides else {}
             baselines, optimizer = self.baselines[name] if has_hr else {}, next(iter(self.optimizers), None)
             report(name, current_iter, scores, baselines, best, tb_logger, optimizer)
+        if self.is_train and self._saved and self._saved[1] == current_iter:  # the run has ended; it may be extended
+            self.save_training_state(*self._saved)
 
     def _tell_no_hr(self, name: str) -> None:
         if self.is_train and name == self.decides:
@@ -439,6 +443,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
         }
         state.save(folder, {**stock, 'facesr': self._shared_state()}, own)
+        self._saved = epoch, current_iter
         if self.opt['rank'] == 0:
             state.prune(folder, Path(self.opt['path']['models']), self.opt['logger'].get('keep_states'))
 
@@ -458,7 +463,10 @@ class AlphaRealESRNetModel(RealESRNetModel):
         Raises:
             UserError: The pool or the streams of this process do not fit.
         """
+        own = [scheduler.state_dict() for scheduler in self.schedulers]
         super().resume_training(resume_state)
+        for scheduler, options in zip(self.schedulers, own, strict=True):  # what is to come may have been changed
+            scheduler.load_state_dict({key: value for key, value in options.items() if key not in PROGRESS})
         self.current_iter = resume_state['iter']
         saved = resume_state.get('facesr')
         if saved is None:

@@ -12,10 +12,20 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from facesr_plugin.data.fingerprint import change
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.execution import default_precision
+from facesr_plugin.options.schedules import same_past
 from facesr_plugin.options.types import TrainingOptions
 
 ALLOW = '--allow_other_data'
-_LENGTHS = ('train.total_iter', 'train.scheduler.periods', 'train.scheduler.milestones')
+_LENGTH = 'train.total_iter'
+_LENGTHS = (_LENGTH, 'train.scheduler.periods', 'train.scheduler.milestones')
+_SCHEDULES = (_LENGTH, 'train.scheduler.', 'train.alpha_opt.')  # may change for what is still to come
+# Options that are younger than some states, and what was done before there were any.
+_BEFORE_THEM = {
+    'train.grad_clip': None,
+    'train.ema_decay': 0,
+    'train.alpha_opt.periods': None,
+    'datasets.train.weights': None,
+}
 # What may change: what is recorded of the run, where it is, and how images come to the loader.
 _FREE = {'name', 'model_type', 'num_gpu', 'path', 'val', 'logger', 'dist_params', 'imports'}
 _LOADING = {'name', 'dataroot_gt', 'io_backend', 'phase', 'scale', 'use_shuffle', 'num_worker_per_gpu', 'prefetch_mode'}
@@ -56,14 +66,17 @@ def differences(now: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
     saved = state.get('facesr', {}).get('options')
     if saved is None:
         return _differences_from_stock(now, state)
-    then, now = dict(_leaves(saved)), dict(_leaves(now))
+    done, trained, train = state['iter'], saved.get('train') or {}, now['train']
+    then, now = _BEFORE_THEM | dict(_leaves(saved)), dict(_leaves(now))
     is_open = {'manual_seed': now.get('manual_seed') is None}
     is_open['train.precision'] = then.get('train.precision') is None  # which older states do not know by default
-    return sorted(
-        _line(path, then[path], now[path])
-        for path in then.keys() & now.keys()
-        if then[path] != now[path] and not is_open.get(path)
-    )
+    changed = [path for path in then.keys() & now.keys() if then[path] != now[path] and not is_open.get(path)]
+    of_schedules = [path for path in changed if path.startswith(_SCHEDULES)]
+    if of_schedules and now[_LENGTH] < done:
+        return [f'{_LENGTH}: at least {done} expected, as in the training state, got {now[_LENGTH]}']
+    if of_schedules and same_past(trained, train, done):
+        changed = [path for path in changed if path not in of_schedules]
+    return sorted(_line(path, then[path], now[path], done) for path in changed)
 
 
 def data_of(dataset: Any) -> dict[str, Any]:
@@ -95,11 +108,11 @@ def check_data(train_set: Mapping[str, Any], state: Mapping[str, Any], may_diffe
     return problem and f'{ALLOW}: going on with other training images: {problem}'
 
 
-def _line(path: str, before: Any, after: Any) -> str:
+def _line(path: str, before: Any, after: Any, done: int = 0) -> str:
     expected, got = ('no value' if value is None else repr(value) for value in (before, after))
     line = f'{path}: {expected} expected, as the training state was saved under, got {got}'
     if path in _LENGTHS:
-        line += ' (alpha and learning rate are functions of progress, so a longer run is another run: start it anew)'
+        line += f' (learning rate or alpha of the {done} iterations done would have been others; see --extend)'
     return line
 
 

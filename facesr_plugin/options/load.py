@@ -27,6 +27,7 @@ from facesr_plugin.errors import UserError, one_line
 from facesr_plugin.files import write
 from facesr_plugin.options.check import check, check_state
 from facesr_plugin.options.compare import ALLOW, check_data
+from facesr_plugin.options.schedules import EXTEND, RESTART, extend
 from facesr_plugin.options.types import RunOptions
 from facesr_plugin.run import checkpoint, state
 from facesr_plugin.run.processes import from_first, join
@@ -242,6 +243,17 @@ def build_parser(is_train: bool) -> argparse.ArgumentParser:
         parser.add_argument(
             ALLOW, action='store_true', help='go on though the training images are not those of the training state'
         )
+        parser.add_argument(
+            EXTEND,
+            type=int,
+            metavar='TOTAL_ITER',
+            help='with --auto_resume: go on to so many iterations, more than the option file says',
+        )
+        parser.add_argument(
+            RESTART,
+            action='store_true',
+            help=f'with {EXTEND}: learning rate and alpha that end with the shorter run begin anew there',
+        )
     parser.add_argument('--debug', action='store_true', help='a short cycle of log, save and validation, named debug_*')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers; not used')
     parser.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:SUBKEY=VALUE', help='set options')
@@ -271,6 +283,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         override(content, entry)
     import_modules('--import', args.imports)
     import_modules('imports', content.get('imports'))
+    if is_train:
+        _extend(content, args)
     args.run = run = check(content, is_train)
     name = f'debug_{run.name}' if args.debug and not run.name.startswith('debug') else run.name
     root = Path(run.path.root or root_path).expanduser().resolve() / ('experiments' if is_train else 'results') / name
@@ -305,6 +319,18 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         if 'val' in opt:
             opt['val']['val_freq'] = 8
     return opt, args
+
+
+def _extend(content: dict[str, Any], args: argparse.Namespace) -> None:
+    """Make the run longer if the command line says so."""
+    if args.restart_schedules and args.extend is None:
+        raise UserError(f'{RESTART}: {EXTEND} expected with it')
+    if args.extend is None:
+        return
+    path = content.get('path')
+    if not args.auto_resume and not (isinstance(path, dict) and path.get('resume_state')):
+        raise UserError(f'{EXTEND}: --auto_resume or path.resume_state expected with it, the run to go on with')
+    extend(content, args.extend, args.restart_schedules)
 
 
 def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:

@@ -287,10 +287,13 @@ class CharbonnierOptions(PlainLossOptions):
 
 
 class AlphaOptions(Block):
-    """`train.alpha_opt`: weight of the clean branch, on half a cosine over the run."""
+    """`train.alpha_opt`: weight of the clean branch, on half a cosine over the run, or in cycles."""
 
     start: Probability = Field(0.8, description='alpha of the first iteration')
     end: Probability = Field(0.4, description='alpha towards the last iteration')
+    periods: Annotated[list[PositiveCount], Len(1)] | None = Field(
+        None, description='iterations of each cycle from start to end, then it stays there; default: one over the run'
+    )
 
 
 class OpenLoss(OpenBlock):

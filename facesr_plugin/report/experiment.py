@@ -13,6 +13,7 @@ from facesr_plugin.errors import UserError
 from facesr_plugin.models.history import COLUMNS, Row, read_rows
 from facesr_plugin.models.validation import BASELINES
 from facesr_plugin.options.load import load_yaml, override
+from facesr_plugin.options.schedules import EXTEND, RESTART, extend
 from facesr_plugin.report.records import mean, read_record
 
 UNSET = object()
@@ -203,9 +204,18 @@ def _read_options(folder: Path) -> dict[str, Any]:
         raise UserError(f'{folder}: no option file *.yml, as training copies it there; settings are not known')
     path = max(paths, key=lambda path: path.stat().st_mtime)
     options = load_yaml(path)
-    for entry in forced_entries(path.read_text('utf-8')):
+    text = path.read_text('utf-8')
+    for entry in forced_entries(text):
         override(options, entry)
+    if longer := re.search(rf' {EXTEND}[ =](\d+)', command := command_of(text)):
+        extend(options, int(longer[1]), RESTART in command)
     return options
+
+
+def command_of(text: str) -> str:
+    """Return the command that began a run, as the head of BasicSR's copy of an option file tells; else ''."""
+    found = _COMMAND.match(text)
+    return found[1] if found else ''
 
 
 def forced_entries(text: str) -> list[str]:
@@ -215,8 +225,7 @@ def forced_entries(text: str) -> list[str]:
         >>> forced_entries('# GENERATE TIME: x\n# CMD:\n# train.py -opt a.yml --force_yml scale=2 a:b=[1, 2] --debug')
         ['scale=2', 'a:b=[1, 2]']
     """
-    command = _COMMAND.match(text)
-    entries = command[1].partition(' --force_yml ')[2] if command else ''
+    entries = command_of(text).partition(' --force_yml ')[2]
     entries = re.split(r' --?[a-z]', entries)[0]
     return [entry for entry in re.split(r' (?=[\w:]+=)', entries) if entry]
 

@@ -1,0 +1,1 @@
+"""Photographs composed of faces, and what is measured on them."""
