@@ -22,7 +22,7 @@ from facesr_plugin.losses.regularized_l1_loss import check_alpha, l1_per_image
 from facesr_plugin.models import step
 from facesr_plugin.models.execution import Execution
 from facesr_plugin.models.pair_pool import PairPool
-from facesr_plugin.models.record import Record, report
+from facesr_plugin.models.record import BestRule, Record, report
 from facesr_plugin.models.validation import STANDARD_METRICS, Scores, evaluate, evaluate_baselines
 from facesr_plugin.run import checkpoint, state
 from facesr_plugin.run.finite_guard import FiniteGuard
@@ -80,7 +80,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         seed = int(np.random.SeedSequence([opt['manual_seed'], opt['rank']]).generate_state(1)[0])
         self.streams = RandomStreams(seed, self.device)
         self.pool = PairPool(opt['queue_size'], self.streams.torch) if opt.get('queue_size', 180) else None
-        self.record = Record(Path(opt['path']['experiments_root']))
+        self.record = Record(Path(opt['path']['experiments_root']), BestRule.from_options(opt.get('val') or {}))
         self.scaler = self.execution.scaler()
         self.guard = FiniteGuard(self.device, opt['train'].get('grad_clip'))
         self.val_sets = [block['name'] for phase, block in opt['datasets'].items() if phase.startswith('val')]
@@ -368,7 +368,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             name: Of the validation set that they are of.
         """
         psnr = (self.opt['val'].get('metrics') or {}).get('psnr', STANDARD_METRICS['psnr'])
-        self.record.measure_on({'name': name, **self.val_data[name], 'psnr': psnr})
+        rule = {} if self.record.rule == BestRule() else {'rule': vars(self.record.rule)}
+        self.record.measure_on({'name': name, **self.val_data[name], 'psnr': psnr, **rule})
         kinds = self.record.improved(scores, self.current_iter)
         if not kinds or self.opt['rank'] != 0:
             return

@@ -384,12 +384,24 @@ class ValOptions(Block):
     decides: str | None = Field(
         None, description='name of the data set that best weights and history go by; default: the first with HR images'
     )
+    best: str = Field('psnr', description='metric that the best weights are chosen by, one of those below')
+    least_psnr: float | None = Field(None, description='dB; weights below are never the best')
     save_img: bool = Field(False, description='write the results as PNG')
     suffix: Annotated[str, Len(0, 50), AfterValidator(_part_of_a_name)] | None = Field(
         None, description='of the PNG names of a test; otherwise the name of the run'
     )
     pbar: bool = Field(False, description='progress bar')
     metrics: dict[str, MetricOptions] | None = None
+
+    @field_validator('metrics')
+    @classmethod
+    def _has_what_the_best_is_chosen_by(
+        cls, metrics: dict[str, MetricOptions] | None, info: ValidationInfo
+    ) -> dict[str, MetricOptions] | None:
+        known = {'psnr', 'ssim', *(metrics or {})}
+        if (best := info.data.get('best', 'psnr')) not in known:
+            raise RuleError(best, f'missing, best is chosen by it (known: {", ".join(sorted(known))})')
+        return metrics
 
 
 class WandbOptions(Block):
