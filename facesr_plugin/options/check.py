@@ -80,7 +80,7 @@ def _check_names(run: RunOptions) -> Iterator[str]:
         yield from _check_open(f'train.{key}', getattr(run.train, key, None), LOSS_REGISTRY)
     yield from _check_together(run)
     for name, metric in ((run.val and run.val.metrics) or {}).items():
-        yield from _check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'), free=('better',))
+        yield from _check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'))
 
 
 def _check_together(run: RunOptions) -> Iterator[str]:
@@ -123,9 +123,7 @@ def _check_name(where: str, name: str, registry: Registry) -> list[str]:
     return [f'{where}: a registered name expected, got {name!r}{did_you_mean(name, registry.keys())}']
 
 
-def _check_open(
-    where: str, block: Block | None, registry: Registry, given: Iterable[str] = (), free: Iterable[str] = ()
-) -> list[str]:
+def _check_open(where: str, block: Block | None, registry: Registry, given: Iterable[str] = ()) -> list[str]:
     """Check the keys of a block that is not ours against the parameters of its class or function.
 
     One that takes any keyword, as BasicSR's metrics do to share a call, is still told of a typo.
@@ -138,7 +136,7 @@ def _check_open(
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     known = {name: p for name, p in parameters.items() if p.kind in by_name and name not in given}
-    for key in block.model_extra.keys() - {*free, *known}:
+    for key in block.model_extra.keys() - known.keys():
         hint = did_you_mean(str(key), known)
         if not takes_any or 'did you mean' in hint:
             problems.append(f'{where}.{key}: unknown option{hint}')

@@ -370,6 +370,8 @@ class MetricOptions(OpenBlock):
 
     registry: ClassVar[Any] = METRIC_REGISTRY
 
+    better: Literal['higher', 'lower'] | None = Field(None, description='for val.best; default: higher, of NIQE lower')
+
 
 def _part_of_a_name(text: str) -> str:
     if '/' in text:
