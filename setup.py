@@ -39,7 +39,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=[*find_packages(include=['facesr_plugin', 'facesr_plugin.*']), 'facesr_plugin.option_files'],
-    package_dir={'facesr_plugin.option_files': 'options'},  # where `options/load.py: shipped_options` looks
+    package_dir={'facesr_plugin.option_files': 'options'},  # where `options/read.py: shipped_options` looks
     package_data={
         'facesr_plugin': ['weights/*.pth', 'weights/*.md', 'report/template/*'],
         'facesr_plugin.option_files': ['*.yml', '*.json'],

@@ -12,7 +12,8 @@ from packaging.version import Version
 from small import Options, put
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.options.load import build_parser, copy_option_file, load_yaml, override, parse_options
+from facesr_plugin.options.load import build_parser, copy_option_file, parse_options
+from facesr_plugin.options.read import load_yaml, override
 from facesr_plugin.run import processes
 
 

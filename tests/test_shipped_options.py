@@ -7,7 +7,8 @@ import pytest
 from tiny import ROOT
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.options.load import find_option_file, parse_options, shipped_options
+from facesr_plugin.options.load import parse_options
+from facesr_plugin.options.read import find_option_file, shipped_options
 
 OPTIONS = ROOT / 'options'
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.enlarge.other import Network
 from facesr_plugin.enlarge.plan import STDIO
 from facesr_plugin.enlarge.tiles import upscale_image, upscale_images
 from facesr_plugin.errors import UserError, is_out_of_memory
@@ -45,7 +45,7 @@ class Enlarger:
         quiet: Whether no progress is shown.
     """
 
-    net: FaceSRResNet
+    net: Network
     kind: str = 'png'
     quality: int = 95
     tile: int = 256

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.archs.plain import enlarge
+from facesr_plugin.enlarge.other import OVERLAP, Network, OtherNetwork
 from facesr_plugin.run.precision import PRECISIONS, default_precision
 
 ARRAY_TYPES = tuple(map(np.dtype, ('uint8', 'uint16', 'float16', 'float32', 'float64')))
@@ -31,17 +31,19 @@ Tile = tuple[slice, slice]
 Progress = Callable[[list[Tile]], Iterable[Tile]]
 
 
-def receptive_radius(net: FaceSRResNet) -> int:
+def receptive_radius(net: Network) -> int:
     """Return how far, in LR pixels, an input pixel can be from an output pixel that depends on it.
 
     One 3x3 convolution before the blocks, two in each, one or two in the upsampling and two after it; those beyond the
-    first upsampling reach at most half a pixel each, together no more than two.
+    first upsampling reach at most half a pixel each, together no more than two. Of other networks it is not known.
     """
+    if isinstance(net, OtherNetwork):
+        return OVERLAP
     return 2 * len(net.body) + 3
 
 
 def upscale_image(
-    net: FaceSRResNet,
+    net: Network,
     image: np.ndarray,
     tile: int = 256,
     overlap: int | None = None,
@@ -70,7 +72,7 @@ def upscale_image(
 
 
 def upscale_images(
-    net: FaceSRResNet,
+    net: Network,
     images: Sequence[np.ndarray],
     tile: int = 256,
     overlap: int | None = None,
@@ -93,7 +95,7 @@ def upscale_images(
     return [result if image.ndim == 3 else result[..., 0] for image, result in zip(images, results, strict=True)]
 
 
-def upscale_tensor(net: FaceSRResNet, images: torch.Tensor, tile: int = 256, precision: str = 'fp32') -> torch.Tensor:
+def upscale_tensor(net: Network, images: torch.Tensor, tile: int = 256, precision: str = 'fp32') -> torch.Tensor:
     """Upscale a tensor, each image on its own, as `upscale_image` does.
 
     Args:
@@ -124,7 +126,7 @@ def upscale_tensor(net: FaceSRResNet, images: torch.Tensor, tile: int = 256, pre
 
 @torch.inference_mode()
 def _upscale_into(
-    net: FaceSRResNet,
+    net: Network,
     images: Sequence[torch.Tensor],
     results: Sequence[torch.Tensor],
     tile: int,
@@ -139,6 +141,8 @@ def _upscale_into(
     if tile < 1:
         raise ValueError(f'tile: 1 or more expected, got {tile}')
     device, scale = next(net.parameters()).device, net.upscale
+    if precision == 'auto' and isinstance(net, OtherNetwork):
+        precision = 'fp32'  # what fewer bits would change is not known
     precision = choose_precision(precision, device, first.dtype)
     is_exact = precision == 'fp32'
     pixels = [_to_unit(image) for image in images]

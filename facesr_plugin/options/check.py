@@ -1,9 +1,8 @@
 """The check of a whole option file: its types first, then the data, weights and state that it names."""
 
 import importlib.util
-import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,17 @@ from basicsr.utils.registry import (
     LOSS_REGISTRY,
     METRIC_REGISTRY,
     MODEL_REGISTRY,
-    Registry,
 )
 from realesrgan.models.realesrnet_model import RealESRNetModel
 
-from facesr_plugin.blocks import Block, OpenBlock, did_you_mean
+from facesr_plugin.blocks import Block, OpenBlock
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, FaceDegradationOptions
 from facesr_plugin.data.pairs import check_file_names, check_images, check_pairs
 from facesr_plugin.errors import UserError, one_line
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
 from facesr_plugin.models.alpha_realesrgan_model import AlphaRealESRGANModel
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
+from facesr_plugin.options.classes import build_network, check_name, check_open, parameters
 from facesr_plugin.options.compare import described, differences
 from facesr_plugin.options.types import OURS, PairOptions, RunOptions, TestingOptions, TrainingOptions
 from facesr_plugin.run import checkpoint, state
@@ -70,17 +69,17 @@ def _collect(function: Callable, *args: Any) -> list[str]:
 # ------------------------------------------------------------------- classes of other packages
 def _check_names(run: RunOptions) -> Iterator[str]:
     """Check what names a class or function: that it is registered, and that it takes its options if it is not ours."""
-    yield from _check_name('model_type', run.model_type, MODEL_REGISTRY)
+    yield from check_name('model_type', run.model_type, MODEL_REGISTRY)
     for phase, block in run.datasets.items():
         if isinstance(block, OpenBlock):
-            yield from _check_name(f'datasets.{phase}.type', block.type, DATASET_REGISTRY)
-    yield from _check_open('network_g', run.network_g, ARCH_REGISTRY)
-    yield from _check_open('network_d', run.network_d, ARCH_REGISTRY)
+            yield from check_name(f'datasets.{phase}.type', block.type, DATASET_REGISTRY)
+    yield from check_open('network_g', run.network_g, ARCH_REGISTRY)
+    yield from check_open('network_d', run.network_d, ARCH_REGISTRY)
     for key in ('pixel_opt', 'gan_opt', 'perceptual_opt'):
-        yield from _check_open(f'train.{key}', getattr(run.train, key, None), LOSS_REGISTRY)
+        yield from check_open(f'train.{key}', getattr(run.train, key, None), LOSS_REGISTRY)
     yield from _check_together(run)
     for name, metric in ((run.val and run.val.metrics) or {}).items():
-        yield from _check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'))
+        yield from check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'))
 
 
 def _check_together(run: RunOptions) -> Iterator[str]:
@@ -115,39 +114,6 @@ def _is_a(kind: Any, base: type) -> bool:
 
 def _is_ours(block: Block | None) -> bool:
     return isinstance(block, FaceDegradationOptions)
-
-
-def _check_name(where: str, name: str, registry: Registry) -> list[str]:
-    if name in registry:
-        return []
-    return [f'{where}: a registered name expected, got {name!r}{did_you_mean(name, registry.keys())}']
-
-
-def _check_open(where: str, block: Block | None, registry: Registry, given: Iterable[str] = ()) -> list[str]:
-    """Check the keys of a block that is not ours against the parameters of its class or function.
-
-    One that takes any keyword, as BasicSR's metrics do to share a call, is still told of a typo.
-    """
-    if not isinstance(block, OpenBlock):
-        return []
-    if problems := _check_name(f'{where}.type', block.type, registry):
-        return problems
-    parameters = _parameters(registry.get(block.type))
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    known = {name: p for name, p in parameters.items() if p.kind in by_name and name not in given}
-    for key in block.model_extra.keys() - known.keys():
-        hint = did_you_mean(str(key), known)
-        if not takes_any or 'did you mean' in hint:
-            problems.append(f'{where}.{key}: unknown option{hint}')
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in block.model_extra:
-            problems.append(f'{where}.{name}: missing')
-    return problems
-
-
-def _parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(function).parameters
 
 
 # ------------------------------------------------------------------------------------ machine
@@ -262,14 +228,6 @@ def _check_weights(run: RunOptions, path: Path, net: torch.nn.Module) -> None:
     checkpoint.check_finite(path, weights)
 
 
-def _build_network(block: Block, device: str = 'meta') -> torch.nn.Module:
-    # Not build_network: it logs, and BasicSR opens its log file at the first log line only.
-    options = block.model_dump()
-    kind = options.pop('type')
-    with torch.device(device):
-        return ARCH_REGISTRY.get(kind)(**options).eval()
-
-
 @torch.no_grad()
 def _try_network(run: RunOptions) -> torch.nn.Module:
     """Build the network and run it on a small image, on the meta device, where nothing is computed, if it can.
@@ -286,7 +244,7 @@ def _try_network(run: RunOptions) -> torch.nn.Module:
     for device in ('meta', 'cpu'):  # some read values of tensors while they are built or run
         net = out = None
         try:
-            net = _build_network(run.network_g, device)
+            net = build_network(run.network_g, device)
             if takes_images:
                 out = net(torch.zeros(1, 1 if is_grey else 3, SIDE, SIDE, device=device))
             break
@@ -296,7 +254,7 @@ def _try_network(run: RunOptions) -> torch.nn.Module:
         does = 'cannot be built' if net is None else f'does not run on an image of {SIDE}x{SIDE} px'
         raise UserError(f'network_g: {kind} {does}: {" ".join(str(failure).split())}') from failure
     if isinstance(out, torch.Tensor) and out.shape[2:] != (SIDE * run.scale, SIDE * run.scale):
-        own = next((f'.{key}' for key in ('scale', 'upscale') if key in _parameters(ARCH_REGISTRY.get(kind))), '')
+        own = next((f'.{key}' for key in ('scale', 'upscale') if key in parameters(ARCH_REGISTRY.get(kind))), '')
         got = 'x'.join(map(str, out.shape[:1:-1]))
         raise UserError(f'network_g{own}: {run.scale} times expected, as scale: {kind} makes {got} of {SIDE}x{SIDE} px')
     return net
@@ -314,7 +272,7 @@ def _try_discriminator(run: RunOptions) -> torch.nn.Module:
     """
     side = run.gt_size or getattr(run.datasets.train, 'gt_size', SIDE)
     try:
-        net = _build_network(run.network_d)
+        net = build_network(run.network_d)
         net(torch.zeros(1, 3, side, side, device='meta'))
     except Exception as error:
         reason = ' '.join(str(error).split())

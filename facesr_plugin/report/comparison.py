@@ -1,6 +1,6 @@
 """LR-HR pairs beside what networks make of them, with the PSNR of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.validation import STANDARD_METRICS, evaluate
+from facesr_plugin.options.named import read_named
 from facesr_plugin.report.grid import Cell, draw_grid
 
 FRAME = (255, 64, 0)  # RGB, around the crop in the whole picture
@@ -91,22 +92,40 @@ def spread(keys: list[str], count: int) -> list[str]:
     return [keys[index * len(keys) // count] for index in range(count)]
 
 
-def load_networks(entries: list[str], device: torch.device) -> tuple[Networks, int]:
+def _split(option: str, entry: str, taken: Iterable[str] = ()) -> tuple[str, str]:
+    """Return name and path of a `NAME=PATH` entry."""
+    name, separator, path = entry.partition('=')
+    if not (name and separator and path):
+        raise UserError(f'{option} {entry}: NAME=PATH expected')
+    if name in taken:
+        raise UserError(f'{option} {entry}: another name expected, there is a {name} already')
+    return name, path
+
+
+def load_networks(entries: list[str], device: torch.device, option_files: Iterable[str] = ()) -> tuple[Networks, int]:
     """Load the networks of `NAME=PATH` entries, bicubic enlarging before them; also return their scale.
+
+    Args:
+        entries: The weights.
+        device: Where the networks are to be.
+        option_files: `NAME=PATH` entries, too, for those whose weights do not tell the network.
 
     Raises:
         UserError: An entry has another form, a name stands twice, a file is no checkpoint, or the scales differ.
     """
     networks: Networks = {}
+    named: dict[str, str] = {}
+    for entry in option_files:
+        name, path = _split('--opt', entry, named)
+        named[name] = path
     scales = set()
     for entry in entries:
-        name, separator, path = entry.partition('=')
-        if not (name and separator and path):
-            raise UserError(f'--weights {entry}: NAME=PATH expected')
-        if name in (*networks, 'bicubic'):
-            raise UserError(f'--weights {entry}: another name expected, there is a {name} already')
-        networks[name] = net = load_network(Path(path)).to(device)
+        name, path = _split('--weights', entry, (*networks, 'bicubic'))
+        other = read_named(named.pop(name)) if name in named else None
+        networks[name] = net = load_network(Path(path), named=other).to(device)
         scales.add(net.upscale)
+    if named:
+        raise UserError(f'--opt {next(iter(named))}: the name of a network expected ({", ".join(networks)})')
     if len(scales) > 1:
         raise UserError(f'--weights: networks of one scale expected, got {", ".join(map(str, sorted(scales)))}')
     scale = scales.pop()

@@ -17,6 +17,7 @@ from facesr_plugin.data.sizes import check_pair, lr_shape
 from facesr_plugin.degradations.pictures import Degradation, pick_ranges
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.errors import UserError
+from facesr_plugin.options.named import Named, named
 from facesr_plugin.report.comparison import Networks, Pairs, open_pairs, spread, upscale_pair
 from facesr_plugin.report.experiment import Experiment
 
@@ -175,7 +176,7 @@ def _load(experiment: Experiment, scale: int) -> tuple[torch.nn.Module, str] | N
         experiment.missing.append('enlarged faces: only the history is known, no checkpoint')
     for path in experiment.weights:
         try:
-            net = load_reported(path)
+            net = load_reported(path, named(experiment.options) if 'network_g' in experiment.options else None)
         except UserError as error:
             experiment.missing.append(str(error))
             continue
@@ -186,12 +187,17 @@ def _load(experiment: Experiment, scale: int) -> tuple[torch.nn.Module, str] | N
     return None
 
 
-def load_reported(path: Path) -> torch.nn.Module:
-    """Load the weights that validation reports: the moving average where there is one."""
+def load_reported(path: Path, other: Named | None = None) -> torch.nn.Module:
+    """Load the weights that validation reports: the moving average where there is one.
+
+    Args:
+        path: Checkpoint.
+        other: As for `load_network`.
+    """
     try:
-        return load_network(path, 'params_ema')
+        return load_network(path, 'params_ema', other)
     except UserError:
-        return load_network(path, 'params')
+        return load_network(path, 'params', other)
 
 
 def draw_degradations(faces: dict[str, np.ndarray], experiments: list[Experiment], draws: int) -> list[Example]:

@@ -27,7 +27,7 @@ from facesr_plugin.data.lmdb_writer import write_lmdbs
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, RandomStreams, degrade, sample_kernels
 from facesr_plugin.errors import UserError
 from facesr_plugin.losses.alpha_schedule import cosine_alpha
-from facesr_plugin.options.load import load_yaml
+from facesr_plugin.options.read import load_yaml
 from facesr_plugin.report.machine import ROOT
 
 OPTIONS = ROOT / 'options'
