@@ -160,6 +160,7 @@ def test_a_step_that_is_not_finite_leaves_both_networks(build, which):
 
 def test_warns_where_the_discriminator_is_of_no_use(build, caplog):
     model = build()
+    model.current_iter = 100
     nothing = {name: torch.zeros(()) for name in ('l_d', 'd_real', 'd_fake')}
     model.record.note({**nothing, 'd_real': torch.tensor(9.0), 'd_fake': torch.tensor(-9.0)})
     with caplog.at_level('WARNING', 'basicsr'):

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from facesr_plugin.errors import UserError
 from facesr_plugin.losses.feature_matching import LayerOutputs, feature_matching
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
+from facesr_plugin.models.record import LEARNS_BY
 from facesr_plugin.models.step import Part
 from facesr_plugin.run import checkpoint
 from facesr_plugin.run.finite_guard import FiniteGuard
@@ -148,7 +149,7 @@ class AlphaRealESRGANModel(AlphaRealESRNetModel):
         """Add the discriminator's part, and warn where it is of no use to the generator."""
         self.guard_d.check(self.current_iter)
         log = super().get_current_log()
-        if 'l_d' in log:
+        if 'l_d' in log and self.current_iter >= LEARNS_BY:
             zero = torch.zeros(1)
             blind = sum(self.cri_gan(zero, is_real, is_disc=True).item() for is_real in (True, False))
             if log['l_d'] < WINS * blind:
