@@ -1,5 +1,7 @@
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -65,6 +67,21 @@ def test_without_the_device_the_rows_stand_unmeasured(setup, monkeypatch):
         ('cuda', None, None, None)
     }
     assert format_table(rows).count('not measured') == 2 * len(rows)
+
+
+def test_without_what_windows_lacks_memory_is_not_measured(setup):
+    code = (
+        f'import sys; sys.modules["resource"] = None; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "scripts")!r}]\n'
+        'import facesr_plugin, benchmark.command\n'
+        'benchmark.command.main(["--quick", "--device", "cpu", "--repeat", "1", "--only", "memory", "pool"])'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = [[cell.strip() for cell in line.split('|')[1:-1]] for line in done.stdout.splitlines() if '|' in line][2:]
+    unmeasured = {row[0] for row in table if 'not measured' in row}
+    both = [*cases.GROUPS['memory'](setup), *cases.GROUPS['pool'](setup)]
+    assert unmeasured == {case.name for case in both if case.memory}
+    assert len(table) == len(both) > len(unmeasured) > 0
 
 
 def test_without_a_compiler_the_compiled_rows_stand_unmeasured(capsys, monkeypatch):

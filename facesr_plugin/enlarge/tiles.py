@@ -24,6 +24,7 @@ import torch
 
 from facesr_plugin.archs.plain import enlarge
 from facesr_plugin.enlarge.other import OVERLAP, Network, OtherNetwork
+from facesr_plugin.run.device import can_lay_out
 from facesr_plugin.run.precision import PRECISIONS, default_precision
 
 ARRAY_TYPES = tuple(map(np.dtype, ('uint8', 'uint16', 'float16', 'float32', 'float64')))
@@ -53,7 +54,7 @@ def upscale_image(
     """Upscale an array of any size.
 
     Args:
-        net: The network, on the device that is to work. Its weights are laid out channels-last.
+        net: The network, on the device that is to work. Its weights are laid out channels-last, on MPS as they are.
         image: See the table above.
         tile: Side of the squares it is cut into, LR pixels.
         overlap: What each tile sees beyond its borders, LR pixels. None takes the network's receptive radius (43 for
@@ -153,7 +154,8 @@ def _upscale_into(
     colours = [_colours(image) for image in pixels]
     are_grey = [bool((rgb == rgb[:1]).all()) for rgb in colours]
     rgb = colours[0][None] if len(colours) == 1 else torch.stack(colours)
-    net.to(memory_format=torch.channels_last)
+    if lies_channels_last := can_lay_out(device):
+        net.to(memory_format=torch.channels_last)
     if overlap is None:
         overlap = receptive_radius(net)
     height, width = first.shape[1:]
@@ -165,7 +167,8 @@ def _upscale_into(
     for rows, columns in progress(tiles):
         top, left = max(rows.start - overlap, 0), max(columns.start - overlap, 0)
         seen = rgb[:, :, top : rows.stop + overlap, left : columns.stop + overlap].to(device)
-        seen = seen.contiguous(memory_format=torch.channels_last)
+        if lies_channels_last:
+            seen = seen.contiguous(memory_format=torch.channels_last)
         # the caller may have entered an autocast of its own
         with torch.autocast(device.type, None if is_exact else PRECISIONS[precision], enabled=not is_exact):
             out = net(seen).float()

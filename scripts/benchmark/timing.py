@@ -1,8 +1,8 @@
 """How the benchmark measures: stock and ours in turns, and the peak memory of each in a process of its own."""
 
 import gc
+import mmap
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +15,11 @@ import cv2
 import torch
 
 from benchmark.models import Setup, stock_runs
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 Run = Callable[[int], object]  # does the work once; the number, which both sides get alike, seeds what is random in it
 Side = Callable[[Setup], Run]  # prepares one side of a comparison
@@ -48,6 +53,12 @@ class Case:
     threads: int | None = None
     memory: bool = False
     possible: bool = True
+
+
+def is_possible(case: Case, setup: Setup) -> bool:
+    """Return whether a row can be measured here: Windows does not tell the peak memory of a process."""
+    knows_memory = resource is not None or setup.device.type == 'cuda'
+    return setup.is_here and case.possible and (knows_memory or not case.memory)
 
 
 def measure(case: Case, setup: Setup, repeat: int) -> Pairs:
@@ -125,7 +136,7 @@ def _peak_of_this_process(side: Side, setup: Setup) -> float:
 def _resident() -> float:
     """Return the memory of this process now, MiB; where the system does not tell, its peak."""
     try:
-        return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize() / 2**20
+        return int(Path('/proc/self/statm').read_text().split()[1]) * mmap.PAGESIZE / 2**20
     except OSError:
         return _peak_resident()
 
