@@ -40,6 +40,8 @@ QUICK = {
     'batches': 1,
     'steps': 1,
     'iterations': 1,
+    'enlarged': (16, 40),
+    'pictures': 3,
 }
 
 

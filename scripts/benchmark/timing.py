@@ -42,6 +42,7 @@ class Case:
         threads: Threads of both sides; None: as many as PyTorch chooses.
         memory: Measure peak memory, not time.
         possible: Whether this machine can do it; else the row stands without numbers.
+        warm_up: Runs of each side before the first that counts.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Case:
     threads: int | None = None
     memory: bool = False
     possible: bool = True
+    warm_up: int = WARM_UP
 
 
 def is_possible(case: Case, setup: Setup) -> bool:
@@ -66,19 +68,19 @@ def measure(case: Case, setup: Setup, repeat: int) -> Pairs:
     if case.memory:
         return [peak_memory(case.stock, setup)], [peak_memory(case.ours, setup)]
     with stock_runs(setup), _threads(case.threads):
-        return time_pairs(case.stock(setup), case.ours(setup), case.runs, repeat, setup.device)
+        return time_pairs(case.stock(setup), case.ours(setup), case.runs, repeat, setup.device, case.warm_up)
 
 
-def time_pairs(stock: Run, ours: Run, runs: int, repeat: int, device: torch.device) -> Pairs:
+def time_pairs(stock: Run, ours: Run, runs: int, repeat: int, device: torch.device, warm_up: int = WARM_UP) -> Pairs:
     """Time stock, ours, stock, ours, ...; return the ms a run of each took, one value per repetition."""
     for side in (stock, ours):
-        for number in range(WARM_UP):
+        for number in range(warm_up):
             side(number)
     times: Pairs = [], []
     for repetition in range(repeat):
         for side, values in zip((stock, ours), times, strict=True):
             gc.collect()
-            values.append(_time(side, range(WARM_UP + repetition * runs, WARM_UP + (repetition + 1) * runs), device))
+            values.append(_time(side, range(warm_up + repetition * runs, warm_up + (repetition + 1) * runs), device))
     return times
 
 
