@@ -1,5 +1,6 @@
 """Small pictures and option files with nothing wrong, for tests that put something wrong into them."""
 
+from copy import deepcopy
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def measuring_options(folder: Path) -> Options:
 def put(opt: Options, path: str, value: Any) -> None:
     """Set an option by its path, e.g. `train.total_iter`."""
     *parents, last = path.split('.')
-    reduce(lambda block, key: block[key], parents, opt)[last] = value
+    reduce(lambda block, key: block[key], parents, opt)[last] = deepcopy(value)
 
 
 def _pairs(folder: Path) -> Options:

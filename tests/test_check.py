@@ -367,7 +367,7 @@ def test_all_training_images_that_are_too_small_are_named(opt, data):
 @pytest.fixture
 def second(opt) -> Options:
     for path, value in SECOND_STAGE.items():
-        put(opt, path, dict(value) if isinstance(value, dict) else value)
+        put(opt, path, value)
     return opt
 
 
