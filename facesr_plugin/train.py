@@ -36,8 +36,9 @@ from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_full, is_out_of_memory, run_command
 from facesr_plugin.files import remove_leftovers, write
 from facesr_plugin.options.compare import check_data, data_of, described, differences
-from facesr_plugin.options.load import copy_option_file, parse_options
+from facesr_plugin.options.load import check_outside, copy_option_file, parse_options
 from facesr_plugin.options.schedules import told
+from facesr_plugin.options.types import RunOptions
 from facesr_plugin.run import lock, state
 from facesr_plugin.run.archive import Archive
 from facesr_plugin.run.processes import is_distributed, is_lost_process, sum_over_processes
@@ -75,6 +76,7 @@ class TrainingRun:
         self.checked_opt: dict[str, Any] = {}
         self.archive = Archive()
         self.opt_text = ''
+        self.run: RunOptions | None = None
         self.may_differ = False  # the training images from those of the state that it goes on from
         self.notices: list[str] = []  # that they do, or that the run is longer than that of the state
         self.found: dict[str, Any] | None = None  # that state
@@ -118,7 +120,7 @@ class TrainingRun:
             if self.lock:
                 remove_leftovers(folder)
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train']['accumulate']
-        self.opt_text = args.text
+        self.opt_text, self.run = args.text, args.run
         self.checked_opt = described(args.run) | {'world_size': self.opt['world_size']}
         return self.opt, args
 
@@ -153,6 +155,8 @@ class TrainingRun:
 
     def make_folders(self, opt: dict[str, Any]) -> None:
         """Make the run's folders; what an earlier run of its name left is moved aside, until it is under way."""
+        if not self.found:  # whose weights are read from where they are
+            check_outside(self.run, Path(opt['path']['experiments_root']))
         if opt['rank'] == 0:
             self.archive.make(Path(opt['path']['experiments_root']))
             for key in ('models', 'training_states', 'visualization'):
