@@ -14,13 +14,13 @@ It does so as soon as BasicSR is imported, before or after (`registry.py`); alon
 - `run/`: what a training needs around the method: checkpoints, states, processes, the lock.
 - `options/`: what may stand in an option file, and how it is read.
 - `enlarge/`: a trained network on pictures; `upscale`. `weights/`: the network that comes with the plugin.
-- `report/`: what looks at results: curves, comparisons, the page.
+- `report/`: what looks at results: curves, comparisons, the report. `web/`: the page of `facesr web`.
 - `commands/`, `cli.py`: the command `facesr`; `train.py` and `test.py` are two of its subcommands.
 - `spandrel.py`: importing it lets programs built on spandrel load these networks.
 - `errors.py`, `files.py`, `blocks.py`, `compat.py`, `command_line.py`: what all stand on.
 
 Nothing imports what stands above it: from the ground up that is `errors`, `files`, `blocks`; pictures, faces,
-archs, losses, degradations, data; run; models; options; enlarge; report; commands; the entry points.
+archs, losses, degradations, data; run; models; options; enlarge; report, web; commands; the entry points.
 """
 
 from importlib import import_module

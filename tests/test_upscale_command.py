@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import cv2
@@ -161,8 +162,26 @@ def test_out_of_memory(work, monkeypatch, capsys, how):
 
     write(Path('a.png'), make_image(4, 4, 3))
     monkeypatch.setattr(files, 'upscale_image', fail)
-    assert run('-i', 'a.png') == 1
+    assert run('-i', 'a.png', '--tile', '256') == 1
     assert 'skipped: a.png: out of memory; a --tile below 256 needs less\n' in capsys.readouterr().err
+
+
+def test_a_large_result_is_gone_before_the_next_is_made(work, monkeypatch):
+    for name in 'abc':
+        write(Path(f'in/{name}.png'), make_image(9, 7, 3))
+    alive, most = [], []
+
+    def enlarge(*args, **kwargs):
+        most.append(sum(result() is not None for result in alive))
+        result = upscale_image(*args, **kwargs)
+        alive.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr(files, 'upscale_image', enlarge)
+    monkeypatch.setattr(files, 'BATCH_PIXELS', 0)
+    monkeypatch.setattr(files, 'BEHIND_BYTES', 100)
+    assert run('-i', 'in') is None
+    assert most == [0, 0, 0]
 
 
 def test_other_errors_are_not_taken_for_it(work, monkeypatch):

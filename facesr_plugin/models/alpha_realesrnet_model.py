@@ -25,6 +25,7 @@ from facesr_plugin.models.pair_pool import PairPool
 from facesr_plugin.models.record import Record, report
 from facesr_plugin.models.validation import STANDARD_METRICS, Scores, evaluate, evaluate_baselines
 from facesr_plugin.run import checkpoint, state
+from facesr_plugin.run.device import device_for, device_of_data
 from facesr_plugin.run.finite_guard import FiniteGuard
 from facesr_plugin.run.processes import from_first
 
@@ -61,8 +62,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.baselines: dict[str, dict[str, float]] = {}
         self.decides: str | None = (opt.get('val') or {}).get('decides')  # else the first set with HR images
         self.val_data: dict[str, dict[str, int]] = {}  # fingerprints of validation sets
-        device = torch.device('cuda' if opt['num_gpu'] else 'cpu')
-        self.execution = Execution.from_options(opt.get('train') or {}, device)
+        self.execution = Execution.from_options(opt.get('train') or {}, device_for(opt['num_gpu']))
+        self.data_device = device_of_data(self.execution.device)
         # Not RealESRNetModel's: that one puts JPEG and sharpening modules on CUDA, which this model does not use.
         super(RealESRNetModel, self).__init__(opt)
 
@@ -78,7 +79,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self._state_due: int | None = None  # the epoch of an iteration whose state is due
         self._saved: tuple[int, int] | None = None  # epoch and iteration of the last state that was saved
         seed = int(np.random.SeedSequence([opt['manual_seed'], opt['rank']]).generate_state(1)[0])
-        self.streams = RandomStreams(seed, self.device)
+        self.streams = RandomStreams(seed, self.data_device)
         self.pool = PairPool(opt['queue_size'], self.streams.torch) if opt.get('queue_size', 180) else None
         self.record = Record(Path(opt['path']['experiments_root']))
         self.scaler = self.execution.scaler()
@@ -97,6 +98,10 @@ class AlphaRealESRNetModel(RealESRNetModel):
             f'Running in {self.execution.precision}, channels_last: {self.execution.channels_last},'
             f' compile: {self.execution.compile}, on {self.device.type}.'
         )
+        if self.data_device != self.device:
+            get_root_logger().info(
+                f'Images are degraded on the {self.data_device.type}: {self.device.type} lacks some of what that takes.'
+            )
 
     def get_optimizer(self, optim_type: str, params: list, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         """Know AdamW besides BasicSR's Adam, and update all parameters in one kernel unless told not to."""
@@ -108,6 +113,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
 
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Prepare the network as `train` says; wrap it on the CPU too, where DDP takes no device numbers."""
+        self.device = self.execution.device  # BasicSR's constructor knows CUDA and the CPU only
         self.execution.prepare(net)
         if self.opt['dist'] and self.device.type == 'cpu':
             return DistributedDataParallel(net.to(self.device))
@@ -141,16 +147,17 @@ class AlphaRealESRNetModel(RealESRNetModel):
     @torch.no_grad()
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch of HR patches, uint8 or float in [0, 1], and of kernels; degrade it and mix it with the pool."""
-        gt = data['gt'].to(self.device, non_blocking=True)
+        gt = data['gt'].to(self.data_device, non_blocking=True)
         if gt.dtype == torch.uint8:
             gt = gt.float().div_(255)
         if self.opt.get('gt_usm', False):
             gt = usm_sharpen(gt)
-        kernels = [data[name].to(self.device, non_blocking=True) for name in ('kernel1', 'kernel2', 'sinc_kernel')]
+        kernels = [data[name].to(self.data_device, non_blocking=True) for name in ('kernel1', 'kernel2', 'sinc_kernel')]
         lq = degrade(gt, *kernels, self.ranges, self.opt['scale'], self.streams)
         if self.opt.get('gt_size'):
             gt, lq = self._crop(gt, lq, self.opt['gt_size'])
-        self.lq, self.gt = self.pool.exchange(lq, gt) if self.pool else (lq, gt)
+        pairs = self.pool.exchange(lq, gt) if self.pool else (lq, gt)
+        self.lq, self.gt = (images.to(self.device) for images in pairs)
 
     def _crop(self, gt: torch.Tensor, lq: torch.Tensor, gt_size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cut the same random patch out of every pair."""
@@ -206,7 +213,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
         degraded, clean = (share * weight for weight in self.cri_pix.branch_weights(self.alpha))
         if clean == 0:  # nothing of the clean branch is left
             return step.degraded_only(lq, gt, degraded)
-        branches = (lq, resize_clean(gt, self.opt['scale'], self.cri_pix.clean_mode), gt, (degraded, clean))
+        clean_lq = resize_clean(gt.to(self.data_device), self.opt['scale'], self.cri_pix.clean_mode).to(self.device)
+        branches = (lq, clean_lq, gt, (degraded, clean))
         match self.cri_pix.forward_mode:
             case 'concat':
                 return step.concat(*branches)
@@ -466,6 +474,6 @@ class AlphaRealESRNetModel(RealESRNetModel):
         try:
             self.streams.load_state_dict(saved['streams'])
             if self.pool and saved['pool']:
-                self.pool.load_state_dict(saved['pool'], self.device)
+                self.pool.load_state_dict(saved['pool'], self.data_device)
         except ValueError as error:
             raise UserError(f'path.resume_state: {error}') from error

@@ -7,6 +7,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import nn
 
+from facesr_plugin.run.device import can_lay_out
 from facesr_plugin.run.precision import PRECISIONS, default_precision
 
 
@@ -44,7 +45,7 @@ class Execution:
         return cls(
             device=device,
             precision=train.get('precision') or default_precision(device),
-            channels_last=train.get('channels_last', True),
+            channels_last=train.get('channels_last', True) and can_lay_out(device),
             compile=train.get('compile', False),
         )
 

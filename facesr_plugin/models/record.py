@@ -13,6 +13,7 @@ from facesr_plugin.files import write
 from facesr_plugin.models.history import History
 from facesr_plugin.models.step import Outcome
 from facesr_plugin.models.validation import Scores
+from facesr_plugin.run.device import widest_float
 from facesr_plugin.run.processes import sum_over_processes
 
 LABELS = {'params': 'network', 'params_ema': 'EMA'}
@@ -23,12 +24,13 @@ class Averages:
     """Sums and counts by name, kept on the device: adding never waits for it, reading does, once."""
 
     def __init__(self) -> None:
-        self._totals: dict[str, torch.Tensor] = {}  # by name: sum and count, float64 (2,)
+        self._totals: dict[str, torch.Tensor] = {}  # by name: sum and count, (2,), in the widest float
 
     def add(self, name: str, values: torch.Tensor, chosen: torch.Tensor | None = None) -> None:
         """Add values, (n,), those that are finite, as of a skipped step they are not, and chosen, bool (n,)."""
         counts = torch.isfinite(values) if chosen is None else torch.isfinite(values) & chosen
-        total = torch.stack([torch.where(counts, values, 0).double().sum(), counts.double().sum()])
+        wide = widest_float(values.device)
+        total = torch.stack([torch.where(counts, values, 0).to(wide).sum(), counts.to(wide).sum()])
         self._totals[name] = self._totals[name] + total if name in self._totals else total
 
     def take(self) -> dict[str, float]:
@@ -43,11 +45,11 @@ class Averages:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return sums and counts, for the training state."""
-        return {name: total.cpu() for name, total in self._totals.items()}
+        return {name: total.cpu().double() for name, total in self._totals.items()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor], device: torch.device) -> None:
         """Go on adding where `state` was taken."""
-        self._totals = {name: total.to(device) for name, total in state.items()}
+        self._totals = {name: total.to(widest_float(device)).to(device) for name, total in state.items()}
 
 
 class Record:

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +31,15 @@ from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
 from facesr_plugin.options.classes import build_network, check_name, check_open, parameters
 from facesr_plugin.options.compare import described, differences
+from facesr_plugin.options.gpus import gpus_here
 from facesr_plugin.options.types import PairOptions, RunOptions, TestingOptions, TrainingOptions
 from facesr_plugin.run import checkpoint, state
 
+# Data sets of the option files that come with the plugin, as they name them, and what makes them (Makefile).
+_MADE_BY = {
+    r'datasets/(train|val)_[hl]r\.lmdb': 'made by `make faces` in a checkout, of images of yours by `facesr lmdb`',
+    r'demo/(train|val)_[hl]r\.lmdb': 'made by `make demo` in a checkout',
+}
 SIDE = 64  # of the image that a network is tried on, px: a multiple of what networks ask for
 
 
@@ -112,10 +119,9 @@ def _is_ours(block: Block | None) -> bool:
 
 # ------------------------------------------------------------------------------------ machine
 def _check_machine(run: RunOptions) -> Iterator[str]:
-    found = torch.cuda.device_count()
-    if run.num_gpu != 'auto' and run.num_gpu > found:
+    if run.num_gpu != 'auto' and run.num_gpu > (found := gpus_here(run)):
         yield f'num_gpu: at most {found} expected, the CUDA devices here, got {run.num_gpu}'
-    uses_cuda = found and run.num_gpu != 0
+    uses_cuda = torch.cuda.device_count() and run.num_gpu != 0
     train = run.datasets.train
     if uses_cuda and getattr(train, 'prefetch_mode', None) == 'cuda' and not getattr(train, 'pin_memory', False):
         yield 'datasets.train.pin_memory: true expected with prefetch_mode cuda, got false'
@@ -152,7 +158,7 @@ def _check_paths(where: str, block: Block) -> list[str]:
     for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
         if isinstance(roots := values.get(key), list):  # each is what its name says
             missing += [
-                f'{where}.{key}: no such file or folder: {root}'
+                f'{where}.{key}: no such file or folder: {root}{_how_made(root)}'
                 for root in roots
                 if not Path(root).expanduser().exists()
             ]
@@ -160,7 +166,7 @@ def _check_paths(where: str, block: Block) -> list[str]:
             continue
         path = Path(values[key]).expanduser()
         if not os.path.exists(path):
-            missing.append(f'{where}.{key}: no such file or folder: {values[key]}')
+            missing.append(f'{where}.{key}: no such file or folder: {values[key]}{_how_made(values[key])}')
         elif key == 'meta_info_file':
             continue
         elif backend == 'lmdb' and path.suffix != '.lmdb':
@@ -170,6 +176,10 @@ def _check_paths(where: str, block: Block) -> list[str]:
             expected = 'a folder of images expected with io_backend type disk'
             wrong_kind.append(f'{where}.{key}: {expected}, got {values[key]}')
     return missing + wrong_kind[:1]  # one wrong type, one line
+
+
+def _how_made(path: str) -> str:
+    return next((f' ({how})' for pattern, how in _MADE_BY.items() if re.fullmatch(pattern, path)), '')
 
 
 def _try_dataset(phase: str, block: Block, run: RunOptions) -> None:

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
@@ -22,10 +21,12 @@ from facesr_plugin.errors import UserError, one_line, raise_all
 from facesr_plugin.files import write
 from facesr_plugin.options.check import check, check_state
 from facesr_plugin.options.compare import ALLOW, check_data
+from facesr_plugin.options.gpus import gpus_used
 from facesr_plugin.options.read import find_option_file, import_modules, load_yaml, override
 from facesr_plugin.options.schedules import EXTEND, RESTART, extend
 from facesr_plugin.options.types import RunOptions
 from facesr_plugin.run import checkpoint, state
+from facesr_plugin.run.device import device_for
 from facesr_plugin.run.processes import from_first, join
 
 _OLD_COPY = '# GENERATE TIME: '  # the first line of BasicSR's copy of an option file
@@ -140,6 +141,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     opt = as_opt(run, root, is_train)
     opt['dist'] = args.launcher != 'none'
     if opt['dist']:
+        if device_for(opt['num_gpu']).type == 'mps':
+            raise UserError('num_gpu: 0 expected with --launcher: MPS is one device, on which one process trains')
         join(opt['num_gpu'] > 0, args.launcher)
     opt['rank'], opt['world_size'] = get_dist_info()
     if run.manual_seed is None:
@@ -175,9 +178,8 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
         root: Folder of the run.
         is_train: For training, else for a test.
     """
-    opt = run.model_dump(exclude_none=True) | {'is_train': is_train}
-    if opt['num_gpu'] == 'auto':
-        opt['num_gpu'] = min(1, torch.cuda.device_count())
+    opt = run.model_dump(exclude_none=True) | {'is_train': is_train, 'num_gpu': gpus_used(run)}
+    device = device_for(opt['num_gpu']).type
     for phase, block in opt['datasets'].items():
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
             if isinstance(roots := block.get(key), list):
@@ -185,7 +187,7 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
             elif roots:
                 block[key] = str(Path(roots).expanduser())
         mode = block.get('prefetch_mode')
-        if mode == 'cpu' or (mode == 'cuda' and opt['num_gpu'] == 0):
+        if mode == 'cpu' or (mode == 'cuda' and device != 'cuda'):
             why = {'cpu': 'is not used', 'cuda': 'needs a CUDA device, none is used here'}[mode]
             print(f'datasets.{phase}.prefetch_mode: {mode} {why}; going on without')
             del block['prefetch_mode']

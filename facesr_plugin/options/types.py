@@ -290,7 +290,7 @@ class TrainOptions(Block):
     precision: Literal['fp32', 'bf16', 'fp16'] | None = Field(
         None, description='of the network; default: bf16 where the device computes it natively, else fp32 (CUDA: TF32)'
     )
-    channels_last: bool = Field(True, description='memory layout of the network')
+    channels_last: bool = Field(True, description='memory layout of the network; MPS: always off')
     compile: bool = Field(False, description='torch.compile the network')
     accumulate: PositiveCount = Field(1, description='batches whose gradients make one iteration')
     grad_clip: PositiveNumber | None = Field(None, description='largest norm of all gradients together; none: any')
@@ -412,7 +412,7 @@ class RunOptions(DegradationRanges):
     scale: PositiveCount = Field(4, description='HR size / LR size')
     num_gpu: Count | Literal['auto'] = Field(
         'auto',
-        description='of each process; 0: CPU; auto: 1, without a GPU 0; several GPUs: one process each, by torchrun',
+        description='of each process; 0: CPU; auto: 1, without a GPU (or MPS) 0; several: a process each, by torchrun',
     )
     manual_seed: Count | None = Field(None, description='seed of all randomness; none: a random one')
     datasets: DataSets
