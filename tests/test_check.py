@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ import pytest
 import torch
 import yaml
 from basicsr.archs import build_network
-from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY
 from safetensors.torch import save_file
 from small import SECOND_STAGE, Options, measuring_options, model_options, put
 from tiny import ROOT
@@ -107,6 +108,64 @@ def test_options_of_somebody_elses_class(opt, path, block, line):
 def test_somebody_elses_class_that_fits(opt):
     put(opt, 'network_g', {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_grow_ch': 4})
     assert check(opt, True).network_g.model_dump()['num_grow_ch'] == 4
+
+
+class Theirs(torch.utils.data.Dataset):
+    """A data set of somebody else, with what may be wrong with one."""
+
+    def __init__(self, opt: Options) -> None:
+        self.flaw = opt.get('flaw')
+        get_root_logger().info('a line of theirs')
+        if self.flaw == 'file':
+            raise FileNotFoundError('no such list: a.txt')
+
+    def __len__(self) -> int:
+        return 0 if self.flaw == 'empty' else 6
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        if self.flaw == 'shape':
+            raise ValueError('operands could not\nbe broadcast')
+        sample = {'gt': torch.zeros(3, 80, 80)} | {
+            f'kernel{number}': torch.zeros(21, 21) for number in ('1', '2') if self.flaw != 'kernels'
+        }
+        return sample | {'sinc_kernel': torch.zeros(21, 21), 'note': None if self.flaw == 'none' else 'a'}
+
+
+@pytest.fixture
+def theirs(opt) -> Iterator[Options]:
+    DATASET_REGISTRY.register(Theirs)
+    block = opt['datasets']['train']
+    opt['datasets']['train'] = {key: block[key] for key in ('name', 'num_worker_per_gpu', 'batch_size_per_gpu')} | {
+        'type': 'Theirs'
+    }
+    yield opt
+    del DATASET_REGISTRY._obj_map['Theirs']
+
+
+@pytest.mark.parametrize(
+    ('flaw', 'line'),
+    [
+        ('file', 'cannot be built: FileNotFoundError: no such list: a.txt'),
+        ('empty', 'gives no first sample: IndexError: it is empty'),
+        ('shape', 'gives no first sample: ValueError: operands could not be broadcast'),
+        ('none', 'gives no first sample: TypeError: '),
+        ('kernels', 'gives samples without kernel1, kernel2'),
+    ],
+)
+def test_data_set_of_somebody_else_is_tried(theirs, flaw, line):
+    """At 754be97 it was not looked at, and the run ended in a traceback."""
+    put(theirs, 'datasets.train.flaw', flaw)
+    (found,) = problems(theirs)
+    assert found.startswith(f'datasets.train: Theirs {line}')
+
+
+def test_data_set_of_somebody_else_that_works(launch, theirs, data):
+    """What it logs while it is tried neither opens the run's log file elsewhere nor keeps it from being written."""
+    status, _, err = launch(train.main, theirs)
+    assert status == 0, err
+    assert err.count('a line of theirs') == 1
+    (log,) = (data / 'root' / 'experiments' / 'run').glob('*.log')
+    assert 'a line of theirs' in log.read_text()
 
 
 # ------------------------------------------------------------------------------------ data

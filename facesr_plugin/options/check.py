@@ -1,15 +1,18 @@
 """The check of a whole option file: its types first, then the data, weights and state that it names."""
 
 import importlib.util
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.models.video_base_model import VideoBaseModel
+from basicsr.utils.logger import initialized_logger
 from basicsr.utils.registry import (
     ARCH_REGISTRY,
     DATASET_REGISTRY,
@@ -18,11 +21,12 @@ from basicsr.utils.registry import (
     MODEL_REGISTRY,
 )
 from realesrgan.models.realesrnet_model import RealESRNetModel
+from torch.utils.data import default_collate
 
 from facesr_plugin.blocks import Block, OpenBlock
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, FaceDegradationOptions
 from facesr_plugin.data.pairs import check_file_names, check_images, check_pairs
-from facesr_plugin.errors import UserError, one_line
+from facesr_plugin.errors import UserError, one_line, raise_all
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
 from facesr_plugin.models.alpha_realesrgan_model import AlphaRealESRGANModel
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
@@ -59,6 +63,10 @@ def check(opt: dict[str, Any], is_train: bool) -> RunOptions:
     problems = [*names, *files]
     if not names:
         problems += _collect(_check_start, run)
+    if not problems:
+        problems += [
+            line for phase, block in run.datasets.items() for line in _collect(_try_dataset, phase, block, run)
+        ]
     if problems:
         raise UserError('\n'.join(map(one_line, dict.fromkeys(problems))))
     return run
@@ -186,6 +194,55 @@ def _check_paths(where: str, block: Block) -> list[str]:
 
 def _how_made(path: str) -> str:
     return next((f' ({how})' for pattern, how in _MADE_BY.items() if re.fullmatch(pattern, path)), '')
+
+
+def _try_dataset(phase: str, block: Block, run: RunOptions) -> None:
+    """Build a data set that is not ours and take its first sample, as the loader will.
+
+    Raises:
+        UserError: That fails, or the sample lacks what the model asks for.
+    """
+    if not isinstance(block, OpenBlock):
+        return
+    values = block.model_dump()
+    for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+        if isinstance(values.get(key), str):
+            values[key] = str(Path(values[key]).expanduser())
+    does = 'cannot be built'
+    try:
+        with _unlogged():
+            dataset = DATASET_REGISTRY.get(block.type)(values)
+            does = 'gives no first sample'
+            if len(dataset) == 0:
+                raise IndexError('it is empty')
+            sample = default_collate([dataset[0]])
+    except Exception as error:
+        what = ' '.join(str(error).split())
+        raise UserError(f'datasets.{phase}: {block.type} {does}: {type(error).__name__}: {what}') from error
+    model = MODEL_REGISTRY.get(run.model_type)
+    if phase != 'train':
+        needed = ('lq', 'lq_path')
+    elif _is_a(model, RealESRNetModel):
+        needed = ('gt', 'kernel1', 'kernel2', 'sinc_kernel')
+    else:
+        needed = ('lq', 'gt')
+    if _is_a(model, SRModel) and not issubclass(model, VideoBaseModel):
+        lacking = [key for key in needed if not isinstance(sample, dict) or key not in sample]
+        raise_all([f'datasets.{phase}: {block.type} gives samples without {", ".join(lacking)}'] if lacking else [])
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Let nothing be logged in this context: BasicSR opens the run's log file at its first log line only."""
+    known, logger = set(initialized_logger), logging.getLogger('basicsr')
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+        for name in set(initialized_logger) - known:
+            del initialized_logger[name]
+            logging.getLogger(name).handlers.clear()
 
 
 # ---------------------------------------------------------------------------- weights and state
