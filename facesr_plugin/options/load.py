@@ -17,7 +17,7 @@ from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.errors import UserError, one_line
+from facesr_plugin.errors import UserError, one_line, raise_all
 from facesr_plugin.files import write
 from facesr_plugin.options.check import check, check_state
 from facesr_plugin.options.compare import ALLOW, check_data
@@ -122,6 +122,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     name = f'debug_{run.name}' if args.debug and not run.name.startswith('debug') else run.name
     root = Path(run.path.root or root_path).expanduser().resolve() / ('experiments' if is_train else 'results') / name
     _check_writable(root)
+    if not is_train or not (args.auto_resume or run.path.resume_state):
+        check_outside(run, root)
     if args.check:
         if is_train and args.auto_resume:
             _, found = state.newest(root / 'training_states', root / 'models')
@@ -194,7 +196,7 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
     path = opt['path']
     path.pop('root', None)  # BasicSR would make a folder of every entry
     path['param_key_g'] = run.path.param_key_g  # none: the file is the state dict
-    for key in ('pretrain_network_g', 'resume_state'):
+    for key in ('pretrain_network_g', 'pretrain_network_d', 'resume_state'):
         path[key] = path.get(key) and str(Path(path[key]).expanduser())
     path |= {'log': str(root), 'visualization': str(root / 'visualization')}
     if is_train:
@@ -203,6 +205,28 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
     else:
         path['results_root'] = str(root)
     return opt
+
+
+def check_outside(run: RunOptions, root: Path) -> None:
+    """Check that a run does not read what it moves aside when it starts anew.
+
+    Args:
+        run: Its options.
+        root: Its folder.
+
+    Raises:
+        UserError: Weights or data are in it; a line for each.
+    """
+    named = {'path.pretrain_network_g': run.path.pretrain_network_g}
+    for phase, block in run.datasets.items():
+        for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+            named[f'datasets.{phase}.{key}'] = getattr(block, key, None)
+    raise_all(
+        f'{key}: a place outside {root} expected, which a new run of this name moves aside, got {path}'
+        for key, paths in named.items()
+        for path in (paths if isinstance(paths, list) else [paths])
+        if path and Path(path).expanduser().resolve().is_relative_to(root)
+    )
 
 
 def _check_writable(folder: Path) -> None:
