@@ -217,7 +217,7 @@ def test_weights_of_another_network(build, tmp_path):
     path = tmp_path / 'other.pth'
     torch.save({'params': build().net_g.state_dict()}, path)
     model = build({'network_g.num_block': 2})
-    expected = r'other\.pth: weights that fit network_g \(FaceSRResNet\) expected: lacks body'
+    expected = r'other\.pth: weights that fit FaceSRResNet expected: lacks body'
     with pytest.raises(UserError, match=expected):
         model.load_network(model.net_g, str(path))
 

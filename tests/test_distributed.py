@@ -24,7 +24,7 @@ def call(command: list[str], cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
-@pytest.mark.parametrize('forward', ['concat', pytest.param('sequential', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('forward', ['concat', 'second', pytest.param('sequential', marks=pytest.mark.slow)])
 def test_two_processes_equal_one_with_twice_the_batch(forward, tmp_path):
     for name, launcher in (('one', [sys.executable]), ('two', TORCHRUN)):
         done = call([*launcher, STEPS, forward, str(tmp_path / f'{name}.pth')], tmp_path)

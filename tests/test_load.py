@@ -138,6 +138,8 @@ def test_parse_options(opt, parse, data):
         'pretrain_network_g': None,
         'param_key_g': 'params',
         'strict_load_g': True,
+        'pretrain_network_d': None,
+        'strict_load_d': True,
         'resume_state': None,
         'experiments_root': str(root),
         'log': str(root),

@@ -22,7 +22,7 @@ from facesr_plugin.losses.regularized_l1_loss import check_alpha, l1_per_image
 from facesr_plugin.models import step
 from facesr_plugin.models.execution import Execution
 from facesr_plugin.models.pair_pool import PairPool
-from facesr_plugin.models.record import Record, report
+from facesr_plugin.models.record import BestRule, Record, report
 from facesr_plugin.models.validation import STANDARD_METRICS, Scores, evaluate, evaluate_baselines
 from facesr_plugin.run import checkpoint, state
 from facesr_plugin.run.device import device_for, device_of_data
@@ -81,7 +81,7 @@ class AlphaRealESRNetModel(RealESRNetModel):
         seed = int(np.random.SeedSequence([opt['manual_seed'], opt['rank']]).generate_state(1)[0])
         self.streams = RandomStreams(seed, self.data_device)
         self.pool = PairPool(opt['queue_size'], self.streams.torch) if opt.get('queue_size', 180) else None
-        self.record = Record(Path(opt['path']['experiments_root']))
+        self.record = Record(Path(opt['path']['experiments_root']), BestRule.from_options(opt.get('val') or {}))
         self.scaler = self.execution.scaler()
         self.guard = FiniteGuard(self.device, opt['train'].get('grad_clip'))
         self.val_sets = [block['name'] for phase, block in opt['datasets'].items() if phase.startswith('val')]
@@ -115,6 +115,9 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """Prepare the network as `train` says; wrap it on the CPU too, where DDP takes no device numbers."""
         self.device = self.execution.device  # BasicSR's constructor knows CUDA and the CPU only
         self.execution.prepare(net)
+        return self._distribute(net)
+
+    def _distribute(self, net: torch.nn.Module) -> torch.nn.Module:
         if self.opt['dist'] and self.device.type == 'cpu':
             return DistributedDataParallel(net.to(self.device))
         return super().model_to_device(net)
@@ -189,7 +192,9 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """
         self.current_iter = current_iter
         self.optimizer_g.zero_grad(set_to_none=True)
-        outcomes = step.run_step(self._parts(), self._run_network, self._loss_of, self._backward, self._no_sync)
+        outcomes = step.run_step(
+            self._parts(), self._run_network, self._loss_of, self._backward, self._no_sync, self._further_loss
+        )
         self.record.add(outcomes, len(self.lq))
         self.guard.step(self.optimizer_g, self.scaler)
         if self.device.type == 'cpu':  # elsewhere it waits for the next log line
@@ -234,6 +239,11 @@ class AlphaRealESRNetModel(RealESRNetModel):
             return share * self.cri_pix(pred, part.gt), l1_per_image(pred.detach(), part.gt)
         per_image = self.cri_pix(pred, part.gt)
         return (part.weight * per_image).sum(), per_image
+
+    def _further_loss(self, pred: torch.Tensor, part: step.Part) -> torch.Tensor | float:
+        """Return what a part's gradient is of besides the pixel loss."""
+        del pred, part
+        return 0.0
 
     def _backward(self, loss: torch.Tensor) -> None:
         self.scaler.scale(loss).backward()
@@ -369,7 +379,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             name: Of the validation set that they are of.
         """
         psnr = (self.opt['val'].get('metrics') or {}).get('psnr', STANDARD_METRICS['psnr'])
-        self.record.measure_on({'name': name, **self.val_data[name], 'psnr': psnr})
+        rule = {} if self.record.rule == BestRule() else {'rule': vars(self.record.rule)}
+        self.record.measure_on({'name': name, **self.val_data[name], 'psnr': psnr, **rule})
         kinds = self.record.improved(scores, self.current_iter)
         if not kinds or self.opt['rank'] != 0:
             return
@@ -393,8 +404,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             for key, net in self._networks().items()
         }
 
-    def _model_path(self, label: str | int) -> str:
-        return osp.join(self.opt['path']['models'], f'net_g_{label}.pth')
+    def _model_path(self, label: str | int, net: str = 'net_g') -> str:
+        return osp.join(self.opt['path']['models'], f'{net}_{label}.pth')
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the weights of an iteration, whose state is due then; -1 is the end of training and `latest`.
@@ -432,13 +443,6 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if self.tb_logger:
             self.tb_logger.flush()
         folder = Path(self.opt['path']['training_states'])
-        shared = {
-            'options': self.checked_opt,
-            'data': self.data,
-            'scaler': self.scaler.state_dict(),
-            'guard': self.guard.state_dict(),
-            'monitor': self.record.state_dict(),
-        }
         own = {
             'streams': self.streams.state_dict(),
             'pool': self.pool.state_dict() if self.pool else None,
@@ -450,10 +454,20 @@ class AlphaRealESRNetModel(RealESRNetModel):
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
         }
-        state.save(folder, {**stock, 'facesr': shared}, own)
+        state.save(folder, {**stock, 'facesr': self._shared_state()}, own)
         self._saved = epoch, current_iter
         if self.opt['rank'] == 0:
             state.prune(folder, Path(self.opt['path']['models']), self.opt['logger'].get('keep_states'))
+
+    def _shared_state(self) -> dict[str, Any]:
+        """Return what is one for all processes."""
+        return {
+            'options': self.checked_opt,
+            'data': self.data,
+            'scaler': self.scaler.state_dict(),
+            'guard': self.guard.state_dict(),
+            'monitor': self.record.state_dict(),
+        }
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state; one that stock BasicSR wrote lacks the model's own part.
@@ -470,13 +484,16 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if saved is None:
             get_root_logger().warning('The training state is of another model: pair pool and history start anew.')
             return
-        self.scaler.load_state_dict(saved['scaler'])
-        if 'guard' in saved:  # states saved before it was part of them lack it
-            self.guard.load_state_dict(saved['guard'])
-        self.record.load_state_dict(saved['monitor'], saved.get('averages'), self.opt['rank'], self.device)
+        self._load_shared_state(saved)
         try:
             self.streams.load_state_dict(saved['streams'])
             if self.pool and saved['pool']:
                 self.pool.load_state_dict(saved['pool'], self.data_device)
         except ValueError as error:
             raise UserError(f'path.resume_state: {error}') from error
+
+    def _load_shared_state(self, saved: dict[str, Any]) -> None:
+        self.scaler.load_state_dict(saved['scaler'])
+        if 'guard' in saved:  # states saved before it was part of them lack it
+            self.guard.load_state_dict(saved['guard'])
+        self.record.load_state_dict(saved['monitor'], saved.get('averages'), self.opt['rank'], self.device)

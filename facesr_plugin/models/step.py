@@ -107,6 +107,7 @@ def run_step(
     criterion: Callable[[torch.Tensor, Part], tuple[torch.Tensor, torch.Tensor]],
     backward: Callable[[torch.Tensor], None],
     no_sync: Callable[[], AbstractContextManager] = nullcontext,
+    further: Callable[[torch.Tensor, Part], torch.Tensor | float] = lambda pred, part: 0.0,
 ) -> list[Outcome]:
     """Run the parts one after the other; their gradients add up.
 
@@ -116,13 +117,14 @@ def run_step(
         criterion: Takes the network's images and the part; returns the part's loss, a scalar, and each image's, (n,).
         backward: Takes the scalar and adds its gradient to the parameters'.
         no_sync: Holds back the exchange of gradients between processes, for all parts but the last.
+        further: Returns what else the gradient is of, from the same arguments as `criterion`; no outcome tells it.
     """
     outcomes = []
     for number, part in enumerate(parts, 1):
         with no_sync() if number < len(parts) else nullcontext():
             pred = net(part.lq)
             loss, per_image = criterion(pred, part)
-            backward(loss)
+            backward(loss + further(pred, part))
         outcomes.append(Outcome(loss.detach(), per_image.detach(), _psnr(pred.detach(), part.gt), part.is_clean))
     return outcomes
 

@@ -28,11 +28,12 @@ from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, 
 from facesr_plugin.data.pairs import check_file_names, check_images, check_pairs
 from facesr_plugin.errors import UserError, one_line, raise_all
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
+from facesr_plugin.models.alpha_realesrgan_model import AlphaRealESRGANModel
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
 from facesr_plugin.options.classes import build_network, check_name, check_open, parameters
 from facesr_plugin.options.compare import described, differences
 from facesr_plugin.options.gpus import gpus_here
-from facesr_plugin.options.types import PairOptions, RunOptions, TestingOptions, TrainingOptions
+from facesr_plugin.options.types import OURS, PairOptions, RunOptions, TestingOptions, TrainingOptions
 from facesr_plugin.run import checkpoint, state
 
 # Data sets of the option files that come with the plugin, as they name them, and what makes them (Makefile).
@@ -88,11 +89,12 @@ def _check_names(run: RunOptions) -> Iterator[str]:
         if isinstance(block, OpenBlock):
             yield from check_name(f'datasets.{phase}.type', block.type, DATASET_REGISTRY)
     yield from check_open('network_g', run.network_g, ARCH_REGISTRY)
-    if run.train:
-        yield from check_open('train.pixel_opt', run.train.pixel_opt, LOSS_REGISTRY)
+    yield from check_open('network_d', run.network_d, ARCH_REGISTRY)
+    for key in ('pixel_opt', 'gan_opt', 'perceptual_opt'):
+        yield from check_open(f'train.{key}', getattr(run.train, key, None), LOSS_REGISTRY)
     yield from _check_together(run)
     for name, metric in ((run.val and run.val.metrics) or {}).items():
-        yield from check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'), free=('better',))
+        yield from check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'))
 
 
 def _check_together(run: RunOptions) -> Iterator[str]:
@@ -107,6 +109,18 @@ def _check_together(run: RunOptions) -> Iterator[str]:
     ):
         if needs and not issubclass(model, base):
             yield f'model_type: AlphaRealESRNetModel expected with {key} {name}, got {run.model_type!r}'
+    yield from _check_second_stage(run, is_second=_is_a(model, AlphaRealESRGANModel))
+
+
+def _check_second_stage(run: RunOptions, is_second: bool) -> Iterator[str]:
+    """Check that a file has a discriminator and its losses if its model needs them, and not else."""
+    needed = {'network_d': run.network_d, 'train.optim_d': run.train.optim_d, 'train.gan_opt': run.train.gan_opt}
+    further = {'train.feature_opt': run.train.feature_opt, 'train.perceptual_opt': run.train.perceptual_opt}
+    for key, block in (needed | further).items():
+        if is_second and block is None and key in needed:
+            yield f'{key}: missing, model_type {run.model_type} needs it'
+        elif not is_second and block is not None and run.model_type in OURS:
+            yield f'{key}: expected with model_type AlphaRealESRGANModel, and only with it'
 
 
 def _is_a(kind: Any, base: type) -> bool:
@@ -235,13 +249,18 @@ def _unlogged() -> Iterator[None]:
 def _check_start(run: RunOptions) -> None:
     """Check the network, and what a run starts from: the state to go on from, else the weights to load."""
     net = _try_network(run)
+    net_d = _try_discriminator(run) if run.network_d else None
     if isinstance(run, TrainingOptions) and run.path.resume_state:  # then the weights are the state's
-        path = Path(run.path.resume_state).expanduser()
-        if not os.path.isfile(path):
-            raise UserError(f'path.resume_state: no such file: {path}')
-        check_state(run, checkpoint.load(path))
-    elif run.path.pretrain_network_g:
-        _check_weights(run, Path(run.path.pretrain_network_g).expanduser(), net)
+        check_state(run, checkpoint.load(_existing('path.resume_state', run.path.resume_state)))
+        return
+    if run.path.pretrain_network_g:
+        _check_weights(run, _existing('path.pretrain_network_g', run.path.pretrain_network_g), net)
+    if run.path.pretrain_network_d and net_d is not None:
+        path = _existing('path.pretrain_network_d', run.path.pretrain_network_d)
+        weights, _ = checkpoint.load_weights(path, 'params')
+        if run.path.strict_load_d:
+            checkpoint.check_fit(path, weights, net_d)
+        checkpoint.check_finite(path, weights)
 
 
 def check_state(run: TrainingOptions, content: dict[str, Any]) -> None:
@@ -256,14 +275,19 @@ def check_state(run: TrainingOptions, content: dict[str, Any]) -> None:
         raise UserError('\n'.join(problems))
 
 
-def _check_weights(run: RunOptions, path: Path, net: torch.nn.Module) -> None:
+def _existing(where: str, name: str) -> Path:
+    path = Path(name).expanduser()
     if not os.path.isfile(path):
-        raise UserError(f'path.pretrain_network_g: no such file: {path}')
+        raise UserError(f'{where}: no such file: {path}')
+    return path
+
+
+def _check_weights(run: RunOptions, path: Path, net: torch.nn.Module) -> None:
     key = run.path.param_key_g
     if key == 'params_ema' and key not in checkpoint.load(path):
         key = 'params'  # as BasicSR falls back
     weights, found = checkpoint.load_weights(path, key)
-    is_stock = run.model_type != 'AlphaRealESRNetModel'  # then BasicSR loads it
+    is_stock = not _is_a(MODEL_REGISTRY.get(run.model_type), AlphaRealESRNetModel)  # then BasicSR loads it
     if is_stock and not found and (key or path.suffix == '.safetensors'):
         raise UserError(f'{path}: a .pth with {key or "params"!r} expected by this model_type, got a state dict alone')
     if run.path.strict_load_g:
@@ -300,4 +324,24 @@ def _try_network(run: RunOptions) -> torch.nn.Module:
         own = next((f'.{key}' for key in ('scale', 'upscale') if key in parameters(ARCH_REGISTRY.get(kind))), '')
         got = 'x'.join(map(str, out.shape[:1:-1]))
         raise UserError(f'network_g{own}: {run.scale} times expected, as scale: {kind} makes {got} of {SIDE}x{SIDE} px')
+    return net
+
+
+@torch.no_grad()
+def _try_discriminator(run: RunOptions) -> torch.nn.Module:
+    """Build the discriminator and run it on a training patch, on the meta device.
+
+    Returns:
+        The network.
+
+    Raises:
+        UserError: It cannot be built or does not run.
+    """
+    side = run.gt_size or getattr(run.datasets.train, 'gt_size', SIDE)
+    try:
+        net = build_network(run.network_d)
+        net(torch.zeros(1, 3, side, side, device='meta'))
+    except Exception as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'network_d: {run.network_d.type} does not run on patches of {side} px: {reason}') from error
     return net

@@ -198,7 +198,7 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
     path = opt['path']
     path.pop('root', None)  # BasicSR would make a folder of every entry
     path['param_key_g'] = run.path.param_key_g  # none: the file is the state dict
-    for key in ('pretrain_network_g', 'resume_state'):
+    for key in ('pretrain_network_g', 'pretrain_network_d', 'resume_state'):
         path[key] = path.get(key) and str(Path(path[key]).expanduser())
     path |= {'log': str(root), 'visualization': str(root / 'visualization')}
     if is_train:
