@@ -327,7 +327,10 @@ class AlphaRealESRNetModel(RealESRNetModel):
             net.eval()
         show = opt['val'].get('pbar', False) and opt['rank'] == 0
         pairs = tqdm(dataloader, desc=f'Validation {name}', unit='image', disable=not show)
-        scores = evaluate(networks, pairs, opt['scale'], metrics, self.device, write if save_img else None)
+        # Not the modules: what is compiled is compiled for training, and would be anew for each size and mode.
+        forwards = {label: net.forward for label, net in networks.items()}
+        with self.execution.exact():
+            scores = evaluate(forwards, pairs, opt['scale'], metrics, self.device, write if save_img else None)
         networks['params'].train(self.is_train)
         if 'psnr' in scores['params'].metrics and name not in self.baselines:  # they do not change during a run
             baselines = evaluate_baselines(dataloader, opt['scale'], metrics['psnr'], self.device)

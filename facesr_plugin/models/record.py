@@ -31,7 +31,7 @@ class Averages:
         """Add values, (n,), those that are finite, as of a skipped step they are not, and chosen, bool (n,)."""
         counts = torch.isfinite(values) if chosen is None else torch.isfinite(values) & chosen
         wide = widest_float(values.device)
-        total = torch.stack([torch.where(counts, values, 0).to(wide).sum(), counts.to(wide).sum()])
+        total = torch.stack([torch.where(counts, values, 0).sum(dtype=wide), counts.sum(dtype=wide)])
         self._totals[name] = self._totals[name] + total if name in self._totals else total
 
     def take(self) -> dict[str, float]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from facesr_plugin.losses.regularized_l1_loss import mean_per_image
+
 
 @dataclass(frozen=True)
 class Part:
@@ -134,5 +136,5 @@ def _one_branch(lq: torch.Tensor, gt: torch.Tensor, weight: float, is_clean: boo
 
 def _psnr(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     """Return each image's PSNR in dB, (B,), of (B, C, H, W) in [0, 1], not rounded to 8 bits."""
-    mse = (pred.clamp(0, 1) - gt).square_().flatten(1).mean(1)
+    mse = mean_per_image((pred.clamp(0, 1) - gt).square_())
     return -10 * torch.log10(mse.clamp_min(1e-12))

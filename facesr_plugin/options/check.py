@@ -137,7 +137,7 @@ def _check_machine(run: RunOptions) -> Iterator[str]:
         yield f'num_gpu: at most {found} expected, the CUDA devices here, got {run.num_gpu}'
     uses_cuda = torch.cuda.device_count() and run.num_gpu != 0
     train = run.datasets.train
-    if uses_cuda and getattr(train, 'prefetch_mode', None) == 'cuda' and not getattr(train, 'pin_memory', False):
+    if uses_cuda and getattr(train, 'prefetch_mode', None) == 'cuda' and getattr(train, 'pin_memory', None) is False:
         yield 'datasets.train.pin_memory: true expected with prefetch_mode cuda, got false'
     wandb = run.logger and run.logger.wandb
     if wandb and wandb.project is not None and importlib.util.find_spec('wandb') is None:

@@ -186,6 +186,8 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
                 block[key] = [str(Path(root).expanduser()) for root in roots]
             elif roots:
                 block[key] = str(Path(roots).expanduser())
+        if phase == 'train' and device == 'cuda':
+            block.setdefault('pin_memory', True)  # or copies to the device wait for it
         mode = block.get('prefetch_mode')
         if mode == 'cpu' or (mode == 'cuda' and device != 'cuda'):
             why = {'cpu': 'is not used', 'cuda': 'needs a CUDA device, none is used here'}[mode]

@@ -96,7 +96,7 @@ class OpenTrainSet(OpenSet):
     dataset_enlarge_ratio: PositiveCount = Field(1, description='passes over the set that count as one epoch')
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
     num_prefetch_queue: PositiveCount = Field(1, description='as in files of BasicSR; not used')
-    pin_memory: bool = Field(False, description='needed by prefetch_mode cuda')
+    pin_memory: bool | None = Field(None, description='prefetch_mode cuda needs it; default: on CUDA')
     persistent_workers: bool = Field(False, description='keep the loader processes between epochs')
 
 
@@ -229,7 +229,10 @@ class OptimizerOptions(Block):
     weight_decay: Annotated[float, Field(ge=0)] = Field(0, description='Adam: L2 in the gradient; AdamW: decoupled')
     betas: Annotated[list[Decay], Len(2, 2)] = Field([0.9, 0.999], description='decay of the moment estimates')
     eps: PositiveNumber = Field(1e-8, description='added to the denominator')
-    fused: bool | None = Field(None, description='update all parameters in one kernel; default: on CPU and CUDA')
+    fused: bool | None = Field(
+        None,
+        description='update all in one kernel; default: on CPU and CUDA, where each step else waits for the device',
+    )
 
 
 def _one_weight_each(weights: list[float], info: ValidationInfo) -> list[float]:
