@@ -7,6 +7,7 @@ export PYTHONUNBUFFERED = 1
 BIN := .venv/bin
 READY := .venv/.ready
 JUDGE := .venv/.judge
+WEB := .venv/.web
 TESTS_READY := .venv/.ready-tests
 PYTEST := -q -n auto --dist loadfile
 
@@ -45,7 +46,7 @@ env: $(READY)
 test: lint
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m 'not gpu and not slow' $(PYTEST)
 
-test-all: lint browser $(JUDGE)
+test-all: lint browser $(JUDGE) $(WEB)
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m 'not gpu' $(PYTEST)
 
 # What `facesr judge` tells faces apart with: 110 MB, so not part of the environment.
@@ -53,14 +54,19 @@ $(JUDGE): $(READY)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[judge]'
 	touch $@
 
-# The report is tested in a browser: one that is there, else Debian's.
+# What the page of `facesr web` is built with.
+$(WEB): $(READY)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[web]'
+	touch $@
+
+# The pages are tested in a browser: one that is there, else Debian's.
 AS_ROOT = $$([ "$$(id -u)" = 0 ] || echo sudo -n)
 browser:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
 	  command -v $$name >/dev/null && exit; done; \
 	if command -v apt-get >/dev/null && $(AS_ROOT) true 2>/dev/null; then \
 	  $(AS_ROOT) apt-get update -qq; $(AS_ROOT) apt-get install -qqy --no-install-recommends chromium >/dev/null; fi; \
-	command -v chromium >/dev/null || echo 'chromium is needed to test the report, and cannot be installed here:' \
+	command -v chromium >/dev/null || echo 'chromium is needed to test the pages, and cannot be installed here:' \
 	  'install it and run make test-all again' >&2
 
 test-gpu: $(TESTS_READY)

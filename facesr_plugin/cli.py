@@ -22,8 +22,10 @@ COMMANDS = {  # name: the module whose `main` it is, and its line in the help
     'judge': ('facesr_plugin.commands.judge', 'score enlarged pictures: PSNR, SSIM, NIQE and identity'),
     'report': ('facesr_plugin.commands.report', 'gather trainings in one HTML page'),
     'export': ('facesr_plugin.commands.export', 'write a trained network as ONNX or safetensors'),
+    'web': ('facesr_plugin.commands.web', 'open a page in the browser to enlarge pictures'),
 }
-EXTRAS = {'matplotlib': 'report', 'jinja2': 'report', 'markupsafe': 'report'}  # packages, and which of setup.py's
+# packages, and which extra of setup.py has them
+EXTRAS = {'matplotlib': 'report', 'jinja2': 'report', 'markupsafe': 'report', 'gradio': 'web'}
 
 
 def build_parser() -> argparse.ArgumentParser:

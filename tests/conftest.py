@@ -7,6 +7,7 @@ import facesr_plugin  # noqa: F401  (before any test imports BasicSR: it makes B
 
 # isort: split
 import logging
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from small import Options, make_data, measuring_options, training_options
 
 from facesr_plugin.errors import run_command
 
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
 collect_ignore = ['run_and_break.py', 'two_processes.py']  # scripts that tests start
 
 
@@ -29,6 +31,18 @@ def environment(monkeypatch) -> None:
     """Have what a command sets for its own process be gone after a test that runs one in this process."""
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
     monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
+
+
+@pytest.fixture(scope='module')
+def browser() -> Iterator[Any]:
+    """Return a browser that Playwright drives."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.fail(f'a browser is needed to test the pages: one of {", ".join(BROWSERS)} on PATH')
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path) as browser:
+        yield browser
 
 
 @pytest.fixture

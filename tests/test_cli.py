@@ -9,7 +9,7 @@ import pytest
 from facesr_plugin import __version__, cli
 from facesr_plugin.errors import UserError
 
-NAMES = ['train', 'test', 'upscale', 'lmdb', 'degrade', 'curves', 'compare', 'judge', 'report', 'export']
+NAMES = ['train', 'test', 'upscale', 'lmdb', 'degrade', 'curves', 'compare', 'judge', 'report', 'export', 'web']
 
 
 @pytest.fixture
@@ -84,12 +84,13 @@ def test_errors_are_a_line_and_status_2(tmp_path):
 def test_a_package_of_an_extra_is_told(package, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['facesr'])
     monkeypatch.setitem(sys.modules, package, None)
-    for name in [name for name in sys.modules if name.startswith('facesr_plugin.report.')]:
+    words = {'report': ['report', 'experiments/none'], 'web': ['web']}[cli.EXTRAS[package]]
+    wings = ('facesr_plugin.report.', 'facesr_plugin.web.', f'facesr_plugin.commands.{words[0]}')
+    for name in [name for name in sys.modules if name.startswith(wings)]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, 'facesr_plugin.commands.report', raising=False)
     with pytest.raises(UserError) as told:
-        cli.main(['report', 'experiments/none'])
-    expected = f"facesr report: needs a package: pip install -e '.[{cli.EXTRAS[package]}]' ({package})"
+        cli.main(words)
+    expected = f"facesr {words[0]}: needs a package: pip install -e '.[{cli.EXTRAS[package]}]' ({package})"
     assert str(told.value) == expected
 
 

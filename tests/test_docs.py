@@ -17,7 +17,8 @@ from basicsr.utils.registry import LOSS_REGISTRY
 
 from facesr_plugin.cli import COMMANDS
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS
-from facesr_plugin.options.load import build_parser, load_yaml, override
+from facesr_plugin.options.load import build_parser
+from facesr_plugin.options.read import load_yaml, override
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'README.md'

@@ -22,7 +22,7 @@ FLOORS = (
     {'models'},
     {'options'},
     {'enlarge'},
-    {'report'},
+    {'report', 'web'},
     {'commands'},
     {'', 'registry', 'cli', 'train', 'test', 'spandrel'},
 )

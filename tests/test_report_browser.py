@@ -1,28 +1,17 @@
 """facesr report in a browser: charts and slider work by mouse, touch and keyboard, and nothing is fetched."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 from small import make_data
 from test_report import CURVES, make_experiment, make_page
 
 from facesr_plugin.data.images import decode_image
 
 pytestmark = pytest.mark.slow
-BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
-
-
-@pytest.fixture(scope='module')
-def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.fail(f'a browser is needed to test the report: one of {", ".join(BROWSERS)} on PATH')
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path) as browser:
-        yield browser
 
 
 @pytest.fixture(scope='module')

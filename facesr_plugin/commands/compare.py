@@ -14,7 +14,7 @@ from pathlib import Path
 
 from facesr_plugin.command_line import Parser
 from facesr_plugin.data.images import write_image
-from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
+from facesr_plugin.enlarge.choices import DEVICE_HELP, OPT_HELP, device_name
 from facesr_plugin.enlarge.network import pick_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.report.comparison import Crop, draw_comparison, load_networks, open_pairs, spread
@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--weights', action='append', required=True, metavar='NAME=PATH', help='checkpoint and its title; repeatable'
     )
+    parser.add_argument('--opt', action='append', default=[], metavar='NAME=FILE', help=f'{OPT_HELP}; repeatable')
     parser.add_argument('-o', '--output', type=Path, required=True, help='picture to write')
     parser.add_argument('--count', type=int, default=4, help='pairs, evenly spread over the set')
     parser.add_argument(
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int | None:
         if getattr(args, name) < least:
             raise UserError(f'--{name}: at least {least} expected, got {getattr(args, name)}')
     device = pick_device(args.device)
-    networks, scale = load_networks(args.weights, device)
+    networks, scale = load_networks(args.weights, device, args.opt)
     pairs = open_pairs(args.lr, args.hr)
     pairs = replace(pairs, keys=spread(pairs.keys, args.count))
     crop = Crop(*args.crop) if args.crop else None

@@ -21,7 +21,7 @@ from facesr_plugin.data.sizes import lr_shape
 from facesr_plugin.degradations import DegradationRanges, KernelRanges
 from facesr_plugin.degradations.pictures import Degradation, pick_ranges
 from facesr_plugin.errors import UserError, each
-from facesr_plugin.options.load import load_yaml
+from facesr_plugin.options.read import load_yaml
 from facesr_plugin.report.grid import Cell, draw_grid
 
 PREVIEW_SIDE = 256  # px of each picture

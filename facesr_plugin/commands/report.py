@@ -14,6 +14,7 @@ from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
 from facesr_plugin.enlarge.network import pick_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.files import replace_file
+from facesr_plugin.options.read import import_modules
 from facesr_plugin.report.comparison import open_pairs
 from facesr_plugin.report.experiment import load_experiments
 from facesr_plugin.report.page import collect_pictures, render
@@ -33,6 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--hr', type=Path, help='HR faces of the same names, *.lmdb or a folder')
     parser.add_argument('--faces', type=int, default=4, help='validation faces, evenly spread over the set')
     parser.add_argument('--draws', type=int, default=4, help='degradations of each face, seeds from 0 on')
+    parser.add_argument(
+        '--import',
+        dest='imports',
+        nargs='+',
+        default=[],
+        metavar='MODULE',
+        help='modules or files that register networks of your own, as for training',
+    )
     parser.add_argument('--device', type=device_name, default='auto', help=DEVICE_HELP)
     return parser
 
@@ -49,6 +58,7 @@ def main(argv: list[str] | None = None) -> int | None:
             raise UserError(f'--{name}: at least 1 expected, got {getattr(args, name)}')
     if (args.lr is None) != (args.hr is None):
         raise UserError('--lr and --hr: both or none expected')
+    import_modules('--import', args.imports)
     experiments = load_experiments(args.experiments)
     if not any(experiment.options or experiment.rows or experiment.weights for experiment in experiments):
         entries = ', '.join(args.experiments)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.enlarge.choices import BACKGROUNDS, DEFAULT_WEIGHTS, DEVICE_HELP, PRECISIONS, device_name
+from facesr_plugin.enlarge.choices import BACKGROUNDS, DEFAULT_WEIGHTS, DEVICE_HELP, OPT_HELP, PRECISIONS, device_name
 from facesr_plugin.enlarge.plan import STDIO, make_plan
 from facesr_plugin.errors import UserError, run_command
 from facesr_plugin.pictures.formats import READ, WRITTEN
@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         '-o', '--output', type=Path, default='upscaled', help='folder for the results; - is the standard output'
     )
     parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
+    parser.add_argument('--opt', help=OPT_HELP)
     parser.add_argument('--key', help='which entry of it holds the weights; the better ones without')
     parser.add_argument(
         '--format', choices=list(WRITTEN), default='png', help='of the results; jpg lays alpha on white'
@@ -44,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--outscale', type=float, metavar='FACTOR', help="how much larger results are, at most the network's own factor"
     )
-    parser.add_argument('--tile', type=int, default=256, help='cut pictures into squares of so many px; less memory')
+    parser.add_argument('--tile', type=int, help='cut pictures into squares of so many px; what memory allows without')
     parser.add_argument('--device', type=device_name, default='auto', help=DEVICE_HELP)
     parser.add_argument(
         '--precision',
@@ -82,8 +83,9 @@ def check_options(args: argparse.Namespace) -> None:
         UserError: An option is not as expected.
     """
     for name, low, high in (('quality', 1, 100), ('tile', 1, 2**20)):
-        if not low <= getattr(args, name) <= high:
-            raise UserError(f'--{name}: {low} to {high} expected, got {getattr(args, name)}')
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
+            raise UserError(f'--{name}: {low} to {high} expected, got {value}')
     if args.outscale is not None and not 0 < args.outscale <= 4:
         raise UserError(f'--outscale: above 0, 4 at most expected, got {args.outscale:g}')
     given = [
@@ -136,9 +138,10 @@ def _upscale(args: argparse.Namespace, todo: dict[Path, Path]) -> int:
     """Load the network and enlarge; return how many pictures are missing."""
     from facesr_plugin.enlarge.files import Enlarger, upscale_files
     from facesr_plugin.enlarge.network import load_network, pick_device
+    from facesr_plugin.options.named import read_named
 
     device = pick_device(args.device)
-    net = load_network(args.weights, args.key).to(device)
+    net = load_network(args.weights, args.key, args.opt and read_named(args.opt)).to(device)
     if args.outscale and args.outscale > net.upscale:
         raise UserError(f'--outscale: {net.upscale} at most expected of this network, got {args.outscale:g}')
     options = dict(

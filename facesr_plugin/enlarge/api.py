@@ -26,7 +26,7 @@ def upscale(
     image: Picture,
     weights: str | Path | None = None,
     device: str | torch.device = 'auto',
-    tile: int = 256,
+    tile: int | None = None,
     precision: str = 'auto',
     faces: bool = False,
 ) -> Picture:
@@ -46,7 +46,7 @@ def upscale(
         device: Where the network runs: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`, or a `torch.device`. `auto` takes the
             device of a tensor, and for the rest CUDA, else MPS, else the CPU.
         tile: Side of the squares that large pictures are cut into, pixels of the input; less needs less memory and
-            gives the same picture.
+            gives the same picture. None takes what memory allows.
         precision: What the network computes in: `fp32`, `bf16` or `fp16`. `auto` is bf16 for pixels of 8 bits where
             the device computes it natively, which changes a result by one level of 255 at most, and fp32 otherwise.
         faces: Whether only the faces of a photograph are enlarged by the network, the rest bicubically; see
@@ -86,7 +86,7 @@ def upscale_faces(
     outscale: float | None = None,
     weights: str | Path | None = None,
     device: str | torch.device = 'auto',
-    tile: int = 256,
+    tile: int | None = None,
     precision: str = 'auto',
 ) -> tuple[Picture, list[EnlargedFace]]:
     """Enlarge a photograph and each face in it on its own; needs the extra `photos`.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.enlarge.other import Network, OtherNetwork
 from facesr_plugin.errors import RunError, UserError
 from facesr_plugin.files import write
 
@@ -18,13 +18,16 @@ CHECKED_SHAPES = ((1, 3, 1, 1), (1, 3, 37, 20), (2, 3, 9, 33), (3, 3, 64, 64))
 TOLERANCE = 1e-4
 
 
-def describe(net: FaceSRResNet, weights: Path, licence: str) -> dict[str, str]:
+def describe(net: Network, weights: Path, licence: str) -> dict[str, str]:
     """Return what the files tell about the network."""
+    if isinstance(net, OtherNetwork):
+        own = {'architecture': type(net.net).__name__}
+    else:
+        size = {'num_feat': str(net.conv_first.out_channels), 'num_block': str(len(net.body))}
+        own = {'architecture': type(net).__name__, **size}
     return {
-        'architecture': type(net).__name__,
+        **own,
         'scale': str(net.upscale),
-        'num_feat': str(net.conv_first.out_channels),
-        'num_block': str(len(net.body)),
         'weights': weights.name,
         'license': licence,
         'input': 'RGB in [0, 1], (batch, 3, height, width)',
@@ -32,7 +35,7 @@ def describe(net: FaceSRResNet, weights: Path, licence: str) -> dict[str, str]:
     }
 
 
-def to_onnx(net: FaceSRResNet, metadata: dict[str, str]) -> bytes:
+def to_onnx(net: Network, metadata: dict[str, str]) -> bytes:
     """Return the network as an ONNX file: `input` (batch, 3, height, width) to `output`, all three sizes free."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
@@ -52,7 +55,7 @@ def to_onnx(net: FaceSRResNet, metadata: dict[str, str]) -> bytes:
 
 
 @torch.inference_mode()
-def check_onnx(data: bytes, net: FaceSRResNet) -> str:
+def check_onnx(data: bytes, net: Network) -> str:
     """Compare an ONNX file, run by onnxruntime, with the network, at sizes that it was not traced with.
 
     Args:
@@ -81,14 +84,14 @@ def check_onnx(data: bytes, net: FaceSRResNet) -> str:
     return f'{compared}: max difference {difference:.2g}'
 
 
-def to_safetensors(net: FaceSRResNet, metadata: dict[str, str]) -> bytes:
+def to_safetensors(net: Network, metadata: dict[str, str]) -> bytes:
     """Return the network's state dict as a safetensors file."""
     import safetensors.torch
 
     return safetensors.torch.save(net.state_dict(), metadata | {'format': 'pt'})
 
 
-def check_safetensors(data: bytes, net: FaceSRResNet) -> str:
+def check_safetensors(data: bytes, net: Network) -> str:
     """Compare a safetensors file with the network's state dict.
 
     Args:
@@ -112,8 +115,8 @@ def check_safetensors(data: bytes, net: FaceSRResNet) -> str:
 class Format(NamedTuple):
     """How to make a file, how to check it, and the packages that this takes."""
 
-    make: Callable[[FaceSRResNet, dict[str, str]], bytes]
-    check: Callable[[bytes, FaceSRResNet], str]
+    make: Callable[[Network, dict[str, str]], bytes]
+    check: Callable[[bytes, Network], str]
     packages: tuple[str, ...]
 
 
@@ -141,7 +144,7 @@ def check_outputs(outputs: list[Path], overwrite: bool) -> None:
             raise UserError(f'{path}: exists; choose another name{" or --overwrite" if path.is_file() else ""}')
 
 
-def export(net: FaceSRResNet, path: Path, metadata: dict[str, str]) -> str:
+def export(net: Network, path: Path, metadata: dict[str, str]) -> str:
     """Write the network to a file of the kind that its suffix says.
 
     Args:

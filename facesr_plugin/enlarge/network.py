@@ -1,4 +1,4 @@
-"""Trained networks: one is built from its weights alone, on the device that is to work."""
+"""Trained networks: ours is built from its weights alone, another one is given."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +7,7 @@ import torch
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, DEVICES, is_device
+from facesr_plugin.enlarge.other import Network, with_weights
 from facesr_plugin.errors import UserError
 from facesr_plugin.run.checkpoint import check_finite, check_fit, load_weights
 
@@ -68,14 +69,16 @@ def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path =
     return net.eval()
 
 
-def load_network(path: str | Path, key: str | None = None) -> FaceSRResNet:
+def load_network(path: str | Path, key: str | None = None, named: tuple[torch.nn.Module, int] | None = None) -> Network:
     """Load the network of a checkpoint; see `checkpoint.load_weights` and `network_from_weights`.
 
     Args:
         path: A `.pth` or `.safetensors`.
         key: Which of its entries, e.g. `params_ema`; None takes the better one.
+        named: The network and its scale where the weights do not tell, as `options/named.py` returns them.
 
     Raises:
         UserError: The file cannot be read, lacks the key, or is of another network.
     """
-    return network_from_weights(load_weights(path, key)[0], path)
+    weights, _ = load_weights(path, key)
+    return network_from_weights(weights, path) if named is None else with_weights(*named, weights, path)

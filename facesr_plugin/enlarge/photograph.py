@@ -13,8 +13,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.enlarge.choices import BACKGROUNDS
+from facesr_plugin.enlarge.other import Network
 from facesr_plugin.enlarge.tiles import Progress, Tile, check_array, receptive_radius, upscale_image
 from facesr_plugin.errors import UserError
 from facesr_plugin.faces.align import Alignment, align, chain, crop, inverted, transform
@@ -76,11 +76,11 @@ class EnlargedFace:
 
 
 def upscale_photograph(
-    net: FaceSRResNet,
+    net: Network,
     image: np.ndarray,
     options: FaceOptions | None = None,
     outscale: float | None = None,
-    tile: int = 256,
+    tile: int | None = None,
     progress: Progress = iter,
     precision: str = 'fp32',
 ) -> tuple[np.ndarray, list[EnlargedFace]]:
@@ -91,7 +91,7 @@ def upscale_photograph(
         image: Grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4); uint8, uint16 or float in [0, 1].
         options: Which faces, and how.
         outscale: How much larger the result is, 1 to `net.upscale`; None for as much as the network makes it.
-        tile: As in `upscale_image`, of a background by the network.
+        tile: As in `upscale_image`.
         progress: Wraps the list of its tiles, and that of the faces.
         precision: See `tiles`.
 
@@ -117,7 +117,7 @@ def upscale_photograph(
     is_less = options.upright or _area(net, image, found) <= image.shape[0] * image.shape[1]
     if options.background == 'network' or not is_less:
         whole = upscale_image(net, image, tile, progress=progress, precision=precision)
-    patches = list(_enlarge(net, _colours(image), found, options.upright, whole, progress, precision))
+    patches = list(_enlarge(net, _colours(image), found, options.upright, whole, tile, progress, precision))
     if options.background == 'network':
         canvas = _resize(whole, width, height, cv2.INTER_AREA)
     else:
@@ -138,11 +138,12 @@ class _Patch(NamedTuple):
 
 
 def _enlarge(
-    net: FaceSRResNet,
+    net: Network,
     image: np.ndarray,
     found: Sequence[Face],
     upright: bool,
     whole: np.ndarray | None,
+    tile: int | None,
     progress: Progress,
     precision: str,
 ) -> Iterator[_Patch]:
@@ -153,12 +154,12 @@ def _enlarge(
             side = min(TRAINED_SIDE // net.upscale, max(1, round(square.size)))
             seen, place = crop(image, square, side), square.matrix(side)
             seen = seen.clip(0, 1) if seen.dtype == np.float32 else seen  # a cubic kernel overshoots
-            result = upscale_image(net, seen, precision=precision)
+            result = upscale_image(net, seen, tile, precision=precision)
         else:
             rows, columns = _around(square, image.shape, 0)
             seen, place = image[rows, columns], np.array([[1.0, 0, columns.start], [0, 1, rows.start]])
             if whole is None:
-                result = _in_context(net, image, square, precision)
+                result = _in_context(net, image, square, tile, precision)
             else:
                 colours = whole[..., :3] if whole.ndim == 3 else whole
                 result = colours[_larger((rows, columns), net.upscale)].astype(image.dtype)  # floats: of 32 bits
@@ -167,10 +168,10 @@ def _enlarge(
         yield _Patch(with_colour_of(result, seen, *weights), places, square)
 
 
-def _in_context(net: FaceSRResNet, image: np.ndarray, square: Alignment, precision: str) -> np.ndarray:
+def _in_context(net: Network, image: np.ndarray, square: Alignment, tile: int | None, precision: str) -> np.ndarray:
     """Return what the network makes of the rows and columns that a square is in, as of the whole picture."""
     inner, outer = (_around(square, image.shape, by) for by in (0, receptive_radius(net)))
-    result = upscale_image(net, np.ascontiguousarray(image[outer]), precision=precision)
+    result = upscale_image(net, np.ascontiguousarray(image[outer]), tile, precision=precision)
     rows, columns = (slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
     return result[_larger((rows, columns), net.upscale)]
 
@@ -180,7 +181,7 @@ def _larger(tile: Tile, scale: int) -> Tile:
     return rows, columns
 
 
-def _area(net: FaceSRResNet, image: np.ndarray, found: Sequence[Face]) -> int:
+def _area(net: Network, image: np.ndarray, found: Sequence[Face]) -> int:
     """Return how many px the network sees for faces, of which it may see some several times."""
     tiles = [_around(align(face), image.shape, receptive_radius(net)) for face in found]
     return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in tiles)

@@ -1,11 +1,11 @@
 """LR-HR pairs beside what networks make of them, with the PSNR of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -14,10 +14,12 @@ from tqdm import tqdm
 
 from facesr_plugin.archs.plain import enlarge
 from facesr_plugin.data.image_source import Images, open_images
+from facesr_plugin.data.lmdb_images import name_of
 from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.validation import STANDARD_METRICS, evaluate
+from facesr_plugin.options.named import read_named
 from facesr_plugin.report.grid import Cell, draw_grid
 
 FRAME = (255, 64, 0)  # RGB, around the crop in the whole picture
@@ -66,7 +68,7 @@ class Pairs:
         """
         partner = quote(self.template, safe='{}').replace('.', '%2E').format(key)
         if partner not in self.lr.keys:
-            raise UserError(f'{self.lr.root}: {partner} expected, the partner of an HR image')
+            raise UserError(f'{self.lr.root}: {name_of(partner)} expected, the partner of an HR image')
         return self.lr.read(partner), self.hr.read(key)
 
 
@@ -91,22 +93,40 @@ def spread(keys: list[str], count: int) -> list[str]:
     return [keys[index * len(keys) // count] for index in range(count)]
 
 
-def load_networks(entries: list[str], device: torch.device) -> tuple[Networks, int]:
+def _split(option: str, entry: str, taken: Iterable[str] = ()) -> tuple[str, str]:
+    """Return name and path of a `NAME=PATH` entry."""
+    name, separator, path = entry.partition('=')
+    if not (name and separator and path):
+        raise UserError(f'{option} {entry}: NAME=PATH expected')
+    if name in taken:
+        raise UserError(f'{option} {entry}: another name expected, there is a {name} already')
+    return name, path
+
+
+def load_networks(entries: list[str], device: torch.device, option_files: Iterable[str] = ()) -> tuple[Networks, int]:
     """Load the networks of `NAME=PATH` entries, bicubic enlarging before them; also return their scale.
+
+    Args:
+        entries: The weights.
+        device: Where the networks are to be.
+        option_files: `NAME=PATH` entries, too, for those whose weights do not tell the network.
 
     Raises:
         UserError: An entry has another form, a name stands twice, a file is no checkpoint, or the scales differ.
     """
     networks: Networks = {}
+    named: dict[str, str] = {}
+    for entry in option_files:
+        name, path = _split('--opt', entry, named)
+        named[name] = path
     scales = set()
     for entry in entries:
-        name, separator, path = entry.partition('=')
-        if not (name and separator and path):
-            raise UserError(f'--weights {entry}: NAME=PATH expected')
-        if name in (*networks, 'bicubic'):
-            raise UserError(f'--weights {entry}: another name expected, there is a {name} already')
-        networks[name] = net = load_network(Path(path)).to(device)
+        name, path = _split('--weights', entry, (*networks, 'bicubic'))
+        other = read_named(named.pop(name)) if name in named else None
+        networks[name] = net = load_network(Path(path), named=other).to(device)
         scales.add(net.upscale)
+    if named:
+        raise UserError(f'--opt {next(iter(named))}: the name of a network expected ({", ".join(networks)})')
     if len(scales) > 1:
         raise UserError(f'--weights: networks of one scale expected, got {", ".join(map(str, sorted(scales)))}')
     scale = scales.pop()
@@ -143,16 +163,6 @@ def upscale_pair(
     return {network: (picture, scores[network].metrics['psnr']) for network, picture in pictures.items()}
 
 
-def name_of(key: str) -> str:
-    """Return the name that an image's key stands for, to be shown.
-
-    Example:
-        >>> name_of('J%C3%B6rg')
-        'Jörg'
-    """
-    return unquote(key, errors='replace')
-
-
 def draw_comparison(
     pairs: Pairs, networks: Networks, scale: int, crop: Crop | None, side: int, device: torch.device
 ) -> tuple[np.ndarray, dict[str, float]]:
@@ -180,10 +190,10 @@ def draw_comparison(
     rows, psnr = [], {name: [] for name in networks}
     for key in tqdm(pairs.keys, unit='image'):
         lr, hr = pairs.read(key)
-        results = upscale_pair(networks, lr, hr, scale, f'{pairs.lr.root}: {key}', device)
+        results = upscale_pair(networks, lr, hr, scale, f'{pairs.lr.root}: {name_of(key)}', device)
         lr_size, hr_size = (f'{image.shape[1]}x{image.shape[0]} px' for image in (lr, hr))
         if crop and (crop.left + crop.side > hr.shape[1] or crop.top + crop.side > hr.shape[0]):
-            raise UserError(f'--crop: a square within {key}, {hr_size}, expected')
+            raise UserError(f'--crop: a square within {name_of(key)}, {hr_size}, expected')
         for name, (_, value) in results.items():
             psnr[name].append(value)
         enlarged = [Cell(cut(picture), f'{value:.2f} dB') for picture, value in results.values()]

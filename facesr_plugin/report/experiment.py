@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.history import COLUMNS, Row, read_rows
 from facesr_plugin.models.validation import BASELINES
-from facesr_plugin.options.load import load_yaml, override
+from facesr_plugin.options.read import load_yaml, override
 from facesr_plugin.options.schedules import EXTEND, RESTART, extend
 from facesr_plugin.report.records import mean, read_record
 

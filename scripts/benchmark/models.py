@@ -27,7 +27,7 @@ from facesr_plugin.data.lmdb_writer import write_lmdbs
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, RandomStreams, degrade, sample_kernels
 from facesr_plugin.errors import UserError
 from facesr_plugin.losses.alpha_schedule import cosine_alpha
-from facesr_plugin.options.load import load_yaml
+from facesr_plugin.options.read import load_yaml
 from facesr_plugin.report.machine import ROOT
 
 OPTIONS = ROOT / 'options'
@@ -57,6 +57,8 @@ class Setup:
         batches: Batches that a repetition degrades, or exchanges with the pool.
         steps: Optimisation steps of a repetition.
         iterations: Training iterations of a repetition.
+        enlarged: Sides of the small and the large picture that are enlarged.
+        pictures: Small pictures that are enlarged one after the other.
     """
 
     device: torch.device
@@ -75,6 +77,8 @@ class Setup:
     batches: int = 8
     steps: int = 1
     iterations: int = 3
+    enlarged: tuple[int, int] = (128, 1024)
+    pictures: int = 200
 
     @property
     def is_here(self) -> bool:

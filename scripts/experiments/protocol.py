@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from facesr_plugin.blocks import Block, Count, did_you_mean
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.check import check
-from facesr_plugin.options.load import load_yaml, set_option
+from facesr_plugin.options.read import load_yaml, set_option
 from facesr_plugin.options.types import TrainingOptions
 
 

@@ -1,0 +1,221 @@
+"""What a person sees: a Gradio page for one queue of pictures at a time, in each tab of its own."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.pictures.formats import WRITTEN
+from facesr_plugin.web.words import status, summary, told
+from facesr_plugin.web.work import Event, Failed, Queue, Result, Settings, Step, Waits
+
+HERE = Path(__file__).parent
+SCALES = (1, 1.5, 2, 3, 4)
+SAME = 'as the picture'
+Updates = dict[Any, Any]
+
+
+@dataclass
+class Tab:
+    """What one browser tab has asked for.
+
+    Attributes:
+        queue: Its pictures.
+        done: What came of each so far.
+    """
+
+    queue: Queue
+    done: list[Result | Failed] = field(default_factory=list)
+
+    @property
+    def results(self) -> list[Result]:
+        """The pictures that could be enlarged."""
+        return [each for each in self.done if isinstance(each, Result)]
+
+
+class WebPage:
+    """The page and what it keeps of each tab.
+
+    Args:
+        net: The network, on the device that is to work.
+        folder: Where results go, below Gradio's own folder.
+        megapixels: Largest picture that is taken.
+        megabytes: Largest file that is taken.
+    """
+
+    def __init__(self, net: FaceSRResNet, folder: Path, megapixels: float, megabytes: int) -> None:
+        self.net, self.folder, self.megapixels, self.megabytes = net, folder, megapixels, megabytes
+        self.tabs: dict[str, Tab] = {}
+        self.count = 0
+        self.changing, self.turn = threading.Lock(), threading.Semaphore()
+
+    # ------------------------------------------------------------------ what is seen
+    def blocks(self) -> gr.Blocks:
+        """Build the page."""
+        limits = f'{self.megapixels:g} megapixels and {self.megabytes} MB'
+        with gr.Blocks(title='facesr', analytics_enabled=False, fill_width=True) as blocks:
+            gr.HTML(
+                '<h1>Enlarge pictures of faces</h1><p>All of it happens on this machine: no picture leaves it, and '
+                'none is kept when the command ends.</p>',
+                elem_id='head',
+                padding=False,
+            )
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=2, min_width=300):
+                    self.files = gr.File(
+                        label='Pictures',
+                        file_count='multiple',
+                        height=200,
+                        elem_id='files',
+                    )
+                    gr.HTML(
+                        f'<p>Drop, choose or paste (Ctrl+V) several at once; each up to {limits}.</p>'
+                        f'<p role="alert" class="wrong" data-bytes="{self.megabytes * 10**6}"></p>',
+                        elem_id='limits',
+                        padding=False,
+                    )
+                    factors = [factor for factor in SCALES if factor <= self.net.upscale]
+                    self.scale = gr.Radio(
+                        [(f'{factor:g}x', factor) for factor in factors], value=factors[-1], label='Scale'
+                    )
+                    self.strength = gr.Slider(
+                        0, 1, 1, step=0.05, label='Strength', info="The network's part; the rest is plain enlarging."
+                    )
+                    self.kind = gr.Radio([SAME, *WRITTEN], value=SAME, label='Format')
+                    with gr.Row():
+                        self.start = gr.Button('Enlarge', variant='primary', min_width=100, elem_id='start')
+                        self.stop = gr.Button('Stop', interactive=False, min_width=100, elem_id='stop')
+                with gr.Column(scale=3, min_width=300):
+                    self.status = gr.HTML(status(), elem_id='status', padding=False)
+                    self.shown = gr.Dropdown(label='Shown', visible=False, elem_id='shown')
+                    self.slider = gr.ImageSlider(
+                        label='Before and after',
+                        type='filepath',
+                        interactive=False,
+                        buttons=['fullscreen'],
+                        max_height=640,
+                        visible=False,
+                        elem_id='slider',
+                    )
+                    self.downloads = gr.File(
+                        label='Results, to download',
+                        file_count='multiple',
+                        interactive=False,
+                        visible=False,
+                        elem_id='results',
+                    )
+            hidden: dict[str, Any] = {'show_progress': 'hidden', 'api_visibility': 'private'}
+            outputs = [self.status, self.shown, self.slider, self.downloads, self.start, self.stop]
+            self.start.click(
+                self.on_start,
+                [self.files, self.scale, self.strength, self.kind],
+                outputs,
+                concurrency_limit=None,
+                **hidden,
+            )
+            self.stop.click(self.on_stop, None, [self.stop], queue=False, **hidden)
+            self.shown.input(self.on_show, [self.shown], [self.slider], queue=False, **hidden)
+            blocks.unload(self.on_leave)
+        return blocks
+
+    # ------------------------------------------------------------------ what is done
+    def on_start(
+        self, files: list[str] | None, scale: float, strength: float, kind: str, request: gr.Request
+    ) -> Iterator[Updates]:
+        """Enlarge the pictures, and show how far that is and what came of it."""
+        if not files:
+            yield {self.status: status(problem='Choose pictures first.')}
+            return
+        tab = self.open_tab(request.session_hash)
+        yield {
+            self.status: status('Starts'),
+            self.shown: gr.Dropdown(choices=[], value=None, visible=False),
+            self.slider: gr.ImageSlider(value=None, visible=False),
+            self.downloads: gr.File(value=None, visible=False),
+            self.start: gr.Button(interactive=False),
+            self.stop: gr.Button(interactive=True),
+        }
+        settings = Settings(scale, strength, None if kind == SAME else kind)
+        try:
+            for event in tab.queue.run([Path(name) for name in files], settings):
+                yield self.after(tab, event)
+        except Exception:
+            yield self.end(tab, len(files), 'Something went wrong here; the terminal says what.')
+            raise
+        yield self.end(tab, len(files))
+
+    def after(self, tab: Tab, event: Event) -> Updates:
+        """Return what changes on the page when something has happened."""
+        if isinstance(event, Step):
+            return {self.status: status(told(event), tab.done, event)}
+        if isinstance(event, Waits):
+            return {self.status: status('Waits until the pictures of another tab are done')}
+        tab.done.append(event)
+        changes: Updates = {self.status: status('', tab.done)}
+        if isinstance(event, Failed):
+            return changes
+        results = tab.results
+        changes[self.downloads] = gr.File([str(result.path) for result in results], visible=True)
+        if len(results) == 1:
+            changes[self.slider] = slider(event)
+        else:
+            choices = [(f'{number}. {result.name}', number) for number, result in enumerate(results, 1)]
+            first = {'value': 1} if len(results) == 2 else {}
+            changes[self.shown] = gr.Dropdown(choices=choices, visible=True, **first)
+        return changes
+
+    def end(self, tab: Tab, count: int, problem: str = '') -> Updates:
+        """Return what changes on the page when nothing more will happen."""
+        return {
+            self.status: status(summary(tab.done, count), tab.done, problem=problem),
+            self.start: gr.Button(interactive=True),
+            self.stop: gr.Button(interactive=False),
+        }
+
+    def on_stop(self, request: gr.Request) -> Any:
+        """Stop at the next tile."""
+        if tab := self.tabs.get(request.session_hash):
+            tab.queue.stop()
+        return gr.Button(interactive=False)
+
+    def on_show(self, number: int, request: gr.Request) -> Any:
+        """Show another result."""
+        tab = self.tabs.get(request.session_hash)
+        return slider(tab.results[number - 1]) if tab and number else gr.ImageSlider()
+
+    def on_leave(self, request: gr.Request) -> None:
+        """Remove what a tab has that is closed or loaded again."""
+        self.close_tab(request.session_hash)
+
+    # ------------------------------------------------------------------ what is kept
+    def open_tab(self, name: str) -> Tab:
+        """Begin a queue of a tab; the results of its last one go."""
+        self.close_tab(name)
+        with self.changing:
+            self.count += 1
+            folder = self.folder / f'queue_{self.count}'
+            tab = self.tabs[name] = Tab(Queue(self.net, folder, self.megapixels, self.turn))
+        return tab
+
+    def close_tab(self, name: str) -> None:
+        """Stop what a tab runs, and remove its results."""
+        with self.changing:
+            tab = self.tabs.pop(name, None)
+        if tab:
+            tab.queue.close()
+
+    def close(self) -> None:
+        """Stop all that runs."""
+        for name in list(self.tabs):
+            self.close_tab(name)
+
+
+def slider(result: Result) -> gr.ImageSlider:
+    """Return the slider of a result."""
+    return gr.ImageSlider(
+        (str(result.before), str(result.after)), label=f'Before and after: {result.name}', visible=True
+    )
