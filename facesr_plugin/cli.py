@@ -15,6 +15,7 @@ COMMANDS = {  # name: the module whose `main` it is, and its line in the help
     'train': ('facesr_plugin.train', 'train a network as an option file says, with the loop of BasicSR'),
     'test': ('facesr_plugin.test', 'test a network on LR-HR pairs as an option file says'),
     'upscale': ('facesr_plugin.commands.upscale', 'enlarge pictures with a trained network'),
+    'extract': ('facesr_plugin.commands.extract', 'cut aligned faces out of photographs, for training'),
     'lmdb': ('facesr_plugin.commands.lmdb', 'pack folders of images into LMDBs for training and validation'),
     'degrade': ('facesr_plugin.commands.degrade', 'degrade HR pictures as training does, or draw a preview of it'),
     'curves': ('facesr_plugin.commands.curves', 'draw loss, PSNR and alpha of trainings over the epochs'),

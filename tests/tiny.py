@@ -31,6 +31,12 @@ def make_project(root: Path) -> Path:
     lmdb(
         ['--hr', str(root / 'val'), str(demo / 'val_hr.lmdb'), '--lr', str(root / 'val_lr'), str(demo / 'val_lr.lmdb')]
     )
+    write_options(root)
+    return root
+
+
+def write_options(root: Path) -> None:
+    """Write the demo's option files, made small."""
     for name in ('demo_exp1', 'demo_exp2', 'demo_test'):
         opt = yaml.safe_load((ROOT / 'options' / f'{name}.yml').read_text())
         opt['network_g'] |= {'num_feat': 8, 'num_block': 2}
@@ -41,4 +47,3 @@ def make_project(root: Path) -> Path:
             opt['val']['val_freq'] = 3
             opt['logger'] |= {'print_freq': 2, 'save_checkpoint_freq': 3}
         (root / f'{name}.yml').write_text(yaml.safe_dump(opt))
-    return root
