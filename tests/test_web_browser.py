@@ -135,7 +135,9 @@ def pictures(tmp_path) -> list[Path]:
     return [tmp_path / 'turned.jpg', tmp_path / 'deep.png']
 
 
-def choose(page: Page, *paths: Path) -> None:
+def choose(page: Page, *paths: Path, faces: bool = False) -> None:
+    """Choose pictures, and what of them the network enlarges."""
+    page.get_by_label('Faces' if faces else 'Whole picture', exact=True).check()
     listed = page.locator('#files tr.file').count()
     page.set_input_files('#files input[type=file]', [str(path) for path in paths])
     expect(page.locator('#files tr.file')).to_have_count(listed + len(paths), timeout=SOON)
@@ -216,6 +218,35 @@ def test_before_and_after(open_page, pictures):
     assert page.evaluate(f'Promise.all(({sizes})([...document.querySelectorAll("#slider img")]))') == [[384, 320]] * 2
 
 
+def test_faces(open_page, pictures, tmp_path):
+    """Each is shown with its result; of a picture without one that is told."""
+    page = open_page()
+    assert page.get_by_label('Faces', exact=True).is_checked()
+    image = np.full((200, 420, 3), 128, np.uint8)
+    for number, left in ((2, 20), (3, 230)):
+        face = cv2.imread(str(FACES / f'face_3_00000{number}.jpg'))
+        image[20:180, left : left + 160] = cv2.resize(face, (160, 160), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(tmp_path / 'two.png'), image)
+    cv2.imwrite(str(tmp_path / 'none.png'), make_image(60, 70, 3))
+    choose(page, tmp_path / 'two.png', tmp_path / 'none.png', faces=True)
+    enlarge(page, '2 of 2 done')
+    assert page.locator('#status li').all_text_contents() == [
+        'two.png: 420x200 to 1680x800 px; 2 faces',
+        'none.png: 70x60 to 280x240 px; no face of 48 px or more found, all of it is enlarged plainly',
+    ]
+    shown = page.locator('#faces button.thumbnail-item')
+    expect(shown).to_have_count(2, timeout=SOON)
+    page.wait_for_function("document.querySelector('#faces img').naturalWidth === 1024", timeout=SOON)
+    shown.nth(1).focus()
+    page.keyboard.press('Enter')
+    expect(page.locator('#faces')).to_contain_text(re.compile(r'2\. \d+ px'), timeout=SOON)
+    expect(page.locator('#faces [data-testid=detailed-image]')).to_be_visible(timeout=SOON)
+    page.locator('#shown input').focus()
+    for key in ('ArrowDown', 'Enter'):
+        page.keyboard.press(key)
+    expect(page.locator('#faces')).to_be_hidden(timeout=SOON)
+
+
 def test_settings_are_followed(open_page, pictures, tmp_path):
     page = open_page()
     choose(page, pictures[0])
@@ -250,6 +281,7 @@ def put(page: Page, path: Path, how: str) -> None:
 @pytest.mark.parametrize('how', ['paste', 'drop'])
 def test_pasted_and_dropped(open_page, pictures, how):
     page = open_page()
+    page.get_by_label('Whole picture', exact=True).check()
     put(page, pictures[0], how)
     expect(page.locator('#files tr.file')).to_have_count(1, timeout=SOON)
     if how == 'paste':  # more can be pasted

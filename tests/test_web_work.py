@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import make_image, make_net
+from tiny import FACES
 
 from facesr_plugin.enlarge.files import Enlarger
 from facesr_plugin.enlarge.tiles import upscale_image
 from facesr_plugin.errors import UserError
+from facesr_plugin.faces.detect import load_detector
+from facesr_plugin.faces.search import find_faces
 from facesr_plugin.pictures.picture import Picture
 from facesr_plugin.pictures.read import read_picture
 from facesr_plugin.pictures.write import write_picture
@@ -229,3 +232,62 @@ def test_what_the_page_says_is_escaped():
     for part in ('&lt;i&gt;', '<b>&lt;b&gt;.png</b>: a &amp; b', 'x &lt; y'):
         assert part in said
     assert 'value="0.3750"' in said  # one of four done, and half of the second
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """A grey picture with a face of 128 px at its right."""
+    face = cv2.resize(cv2.imread(str(FACES / 'face_3_000000.jpg')), (128, 128), interpolation=cv2.INTER_AREA)
+    image = np.full((160, 260, 3), 128, np.uint8)
+    image[16:144, 116:244] = face
+    cv2.imwrite(str(tmp_path / 'photograph.png'), image)
+    return tmp_path / 'photograph.png'
+
+
+def test_faces_are_found_enlarged_and_put_back(net, photograph, tmp_path):
+    work = Queue(net, tmp_path / 'queue')
+    (*_, done) = work.run([photograph], Settings(faces=True, scale=2))
+    assert done.about == '260x160 to 520x320 px; 1 face'
+    (face,) = done.faces
+    assert face.side == pytest.approx(128, abs=13)
+    with Image.open(face.path) as pair:
+        assert pair.size[0] == 2 * pair.size[1] >= 400
+    image, result = read_picture(photograph).pixels, read_picture(done.path).pixels
+    changed = np.abs(result - cv2.resize(image, (520, 320), interpolation=cv2.INTER_CUBIC).astype(int)).max(2) > 2
+    assert changed[:, :200].sum() == 0  # left of the face
+    assert changed[80:240, 280:440].mean() > 0.5
+    (*_, plain) = Queue(net, tmp_path / 'plain').run([photograph], Settings(faces=True, scale=2, strength=0))
+    assert len(plain.faces) == 1
+    assert close(read_picture(plain.path).pixels, cv2.resize(image, (520, 320), interpolation=cv2.INTER_CUBIC))
+
+
+def test_a_picture_without_a_face_is_enlarged_plainly(work, tmp_path):
+    image = write(tmp_path / 'a.png', 60, 70, 3)
+    (*_, done) = work.run([tmp_path / 'a.png'], Settings(faces=True))
+    assert done.about == '70x60 to 280x240 px; no face of 48 px or more found, all of it is enlarged plainly'
+    assert done.faces == ()
+    assert close(read_picture(done.path).pixels, cv2.resize(image, (280, 240), interpolation=cv2.INTER_CUBIC))
+
+
+def test_without_a_detector_it_is_told_how_to_get_one(work, tmp_path, monkeypatch):
+    monkeypatch.setattr('facesr_plugin.faces.detect.find_spec', lambda name: None)
+    load_detector.cache_clear()
+    write(tmp_path / 'a.png', 60, 70, 3)
+    (*_, failed) = work.run([tmp_path / 'a.png'], Settings(faces=True))
+    load_detector.cache_clear()
+    assert (failed.name, 'pip install' in failed.why) == ('a.png', True)
+
+
+def test_no_more_faces_than_can_be_looked_at_are_shown(net, photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr('facesr_plugin.web.work.FACES', 2)
+    found = find_faces(read_picture(photograph).pixels)
+    monkeypatch.setattr('facesr_plugin.enlarge.photograph.find_faces', lambda *args: found * 3)
+    (*_, done) = Queue(net, tmp_path / 'queue').run([photograph], Settings(faces=True))
+    assert (done.about, len(done.faces)) == ('260x160 to 1040x640 px; 3 faces', 2)
+    assert all(face.path.exists() for face in done.faces)
+
+
+def test_invisible_colours_do_not_bleed():
+    image = np.zeros((4, 8, 4), np.uint8)
+    image[:, :4] = (200, 100, 50, 255)
+    assert (fit(image, (16, 32))[..., :3] == (200, 100, 50)).all()

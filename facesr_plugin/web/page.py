@@ -78,6 +78,12 @@ class WebPage:
                         elem_id='limits',
                         padding=False,
                     )
+                    self.part = gr.Radio(
+                        [('Faces', True), ('Whole picture', False)],
+                        value=True,
+                        label='What the network enlarges',
+                        info='Faces: each is found, enlarged on its own and put back; the rest is enlarged plainly.',
+                    )
                     factors = [factor for factor in SCALES if factor <= self.net.upscale]
                     self.scale = gr.Radio(
                         [(f'{factor:g}x', factor) for factor in factors], value=factors[-1], label='Scale'
@@ -101,6 +107,16 @@ class WebPage:
                         visible=False,
                         elem_id='slider',
                     )
+                    self.faces = gr.Gallery(
+                        label='Faces: as found, and enlarged',
+                        columns=2,
+                        height='auto',
+                        object_fit='contain',
+                        buttons=['fullscreen'],
+                        interactive=False,
+                        visible=False,
+                        elem_id='faces',
+                    )
                     self.downloads = gr.File(
                         label='Results, to download',
                         file_count='multiple',
@@ -109,22 +125,23 @@ class WebPage:
                         elem_id='results',
                     )
             hidden: dict[str, Any] = {'show_progress': 'hidden', 'api_visibility': 'private'}
-            outputs = [self.status, self.shown, self.slider, self.downloads, self.start, self.stop]
+            outputs = [self.status, self.shown, self.slider, self.faces, self.downloads, self.start, self.stop]
+            inputs = [self.files, self.part, self.scale, self.strength, self.kind]
             self.start.click(
                 self.on_start,
-                [self.files, self.scale, self.strength, self.kind],
+                inputs,
                 outputs,
                 concurrency_limit=None,
                 **hidden,
             )
             self.stop.click(self.on_stop, None, [self.stop], queue=False, **hidden)
-            self.shown.input(self.on_show, [self.shown], [self.slider], queue=False, **hidden)
+            self.shown.input(self.on_show, [self.shown], [self.slider, self.faces], queue=False, **hidden)
             blocks.unload(self.on_leave)
         return blocks
 
     # ------------------------------------------------------------------ what is done
     def on_start(
-        self, files: list[str] | None, scale: float, strength: float, kind: str, request: gr.Request
+        self, files: list[str] | None, faces: bool, scale: float, strength: float, kind: str, request: gr.Request
     ) -> Iterator[Updates]:
         """Enlarge the pictures, and show how far that is and what came of it."""
         if not files:
@@ -135,11 +152,12 @@ class WebPage:
             self.status: status('Starts'),
             self.shown: gr.Dropdown(choices=[], value=None, visible=False),
             self.slider: gr.ImageSlider(value=None, visible=False),
+            self.faces: gr.Gallery(value=None, visible=False),
             self.downloads: gr.File(value=None, visible=False),
             self.start: gr.Button(interactive=False),
             self.stop: gr.Button(interactive=True),
         }
-        settings = Settings(scale, strength, None if kind == SAME else kind)
+        settings = Settings(faces, scale, strength, None if kind == SAME else kind)
         try:
             for event in tab.queue.run([Path(name) for name in files], settings):
                 yield self.after(tab, event)
@@ -161,7 +179,7 @@ class WebPage:
         results = tab.results
         changes[self.downloads] = gr.File([str(result.path) for result in results], visible=True)
         if len(results) == 1:
-            changes[self.slider] = slider(event)
+            changes |= {self.slider: slider(event), self.faces: gallery(event)}
         else:
             choices = [(f'{number}. {result.name}', number) for number, result in enumerate(results, 1)]
             first = {'value': 1} if len(results) == 2 else {}
@@ -185,7 +203,10 @@ class WebPage:
     def on_show(self, number: int, request: gr.Request) -> Any:
         """Show another result."""
         tab = self.tabs.get(request.session_hash)
-        return slider(tab.results[number - 1]) if tab and number else gr.ImageSlider()
+        if not tab or not number:
+            return gr.ImageSlider(), gr.Gallery()
+        result = tab.results[number - 1]
+        return slider(result), gallery(result)
 
     def on_leave(self, request: gr.Request) -> None:
         """Remove what a tab has that is closed or loaded again."""
@@ -219,3 +240,9 @@ def slider(result: Result) -> gr.ImageSlider:
     return gr.ImageSlider(
         (str(result.before), str(result.after)), label=f'Before and after: {result.name}', visible=True
     )
+
+
+def gallery(result: Result) -> gr.Gallery:
+    """Return the faces of a result, each beside what the network made of it."""
+    shown = [(str(face.path), f'{number}. {face.side} px') for number, face in enumerate(result.faces, 1)]
+    return gr.Gallery(shown, visible=bool(shown), selected_index=None)
