@@ -80,7 +80,7 @@ setup(
             'jsonschema',
             'ruff>=0.9',
             'playwright',  # drives a browser that is there; its own are not downloaded
-            'facesr-plugin[export,formats,report,spandrel]',
+            'facesr-plugin[export,formats,photos,report,spandrel]',
         ],
         'report': ['matplotlib', 'jinja2', 'markupsafe'],
         'formats': ['pillow-heif', 'pillow-jxl-plugin'],  # HEIC and JPEG XL
