@@ -416,6 +416,22 @@ def test_a_closed_tab_leaves_no_result(open_page, server, pictures):
         time.sleep(0.2)
 
 
+def test_a_closed_tab_lets_others_go_on(open_page, pictures, tmp_path):
+    first, second = open_page(), open_page()
+    paths = [tmp_path / f'{i}.png' for i in range(200)]
+    for path in paths:
+        cv2.imwrite(str(path), make_image(400, 450, 3))
+    choose(first, *paths)
+    choose(second, pictures[0])
+    first.locator('#start').click()
+    expect(first.locator('#status li').first).to_be_visible(timeout=SOON)
+    second.locator('#start').click()
+    told = second.locator('#status [role=status]')
+    expect(told).to_have_text('Waits until the pictures of another tab are done', timeout=SOON)
+    first.close()
+    expect(told).to_have_text('1 of 1 done', timeout=SOON)
+
+
 def ask(server: Server, path: str, method: str = 'GET', **headers: str) -> int:
     connection = HTTPConnection('127.0.0.1', server.port)
     connection.request(method, path, headers=headers)

@@ -19,7 +19,7 @@ SAME = 'as the picture'
 Updates = dict[Any, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Tab:
     """What one browser tab has asked for.
 
@@ -50,6 +50,7 @@ class WebPage:
     def __init__(self, net: FaceSRResNet, folder: Path, megapixels: float, megabytes: int) -> None:
         self.net, self.folder, self.megapixels, self.megabytes = net, folder, megapixels, megabytes
         self.tabs: dict[str, Tab] = {}
+        self.running: list[Tab] = []
         self.count = 0
         self.changing, self.turn = threading.Lock(), threading.Semaphore()
 
@@ -127,13 +128,7 @@ class WebPage:
             hidden: dict[str, Any] = {'show_progress': 'hidden', 'api_visibility': 'private'}
             outputs = [self.status, self.shown, self.slider, self.faces, self.downloads, self.start, self.stop]
             inputs = [self.files, self.part, self.scale, self.strength, self.kind]
-            self.start.click(
-                self.on_start,
-                inputs,
-                outputs,
-                concurrency_limit=None,
-                **hidden,
-            )
+            self.start.click(self.on_start, inputs, outputs, concurrency_limit=None, **hidden)
             self.stop.click(self.on_stop, None, [self.stop], queue=False, **hidden)
             self.shown.input(self.on_show, [self.shown], [self.slider, self.faces], queue=False, **hidden)
             blocks.unload(self.on_leave)
@@ -148,23 +143,25 @@ class WebPage:
             yield {self.status: status(problem='Choose pictures first.')}
             return
         tab = self.open_tab(request.session_hash)
-        yield {
-            self.status: status('Starts'),
-            self.shown: gr.Dropdown(choices=[], value=None, visible=False),
-            self.slider: gr.ImageSlider(value=None, visible=False),
-            self.faces: gr.Gallery(value=None, visible=False),
-            self.downloads: gr.File(value=None, visible=False),
-            self.start: gr.Button(interactive=False),
-            self.stop: gr.Button(interactive=True),
-        }
         settings = Settings(faces, scale, strength, None if kind == SAME else kind)
         try:
+            yield {
+                self.status: status('Starts'),
+                self.shown: gr.Dropdown(choices=[], value=None, visible=False),
+                self.slider: gr.ImageSlider(value=None, visible=False),
+                self.faces: gr.Gallery(value=None, visible=False),
+                self.downloads: gr.File(value=None, visible=False),
+                self.start: gr.Button(interactive=False),
+                self.stop: gr.Button(interactive=True),
+            }
             for event in tab.queue.run([Path(name) for name in files], settings):
                 yield self.after(tab, event)
+            yield self.end(tab, len(files))
         except Exception:
             yield self.end(tab, len(files), 'Something went wrong here; the terminal says what.')
             raise
-        yield self.end(tab, len(files))
+        finally:
+            self.leave_off(request.session_hash, tab)
 
     def after(self, tab: Tab, event: Event) -> Updates:
         """Return what changes on the page when something has happened."""
@@ -220,19 +217,31 @@ class WebPage:
             self.count += 1
             folder = self.folder / f'queue_{self.count}'
             tab = self.tabs[name] = Tab(Queue(self.net, folder, self.megapixels, self.turn))
+            self.running.append(tab)
         return tab
 
     def close_tab(self, name: str) -> None:
-        """Stop what a tab runs, and remove its results."""
+        """Stop what a tab runs and remove its results, now or, since they may be on their way to it, when it has."""
         with self.changing:
             tab = self.tabs.pop(name, None)
+            is_running = tab in self.running
         if tab:
+            tab.queue.stop() if is_running else tab.queue.close()
+
+    def leave_off(self, name: str, tab: Tab) -> None:
+        """Take note that nothing more is told to a tab; one that is closed has its results removed."""
+        with self.changing:
+            self.running.remove(tab)
+            is_closed = self.tabs.get(name) is not tab
+        if is_closed:
             tab.queue.close()
 
     def close(self) -> None:
-        """Stop all that runs."""
-        for name in list(self.tabs):
-            self.close_tab(name)
+        """Stop all that runs, and wait until it has."""
+        with self.changing:
+            tabs = [*self.tabs.values(), *self.running]
+        for tab in tabs:
+            tab.queue.close()
 
 
 def slider(result: Result) -> gr.ImageSlider:

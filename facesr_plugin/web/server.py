@@ -103,4 +103,5 @@ def theme() -> gr.themes.Base:
     fonts = {'font': ['system-ui', 'sans-serif'], 'font_mono': ['ui-monospace', 'monospace']}
     grey = {'body_text_color_subdued': '*neutral_600', 'block_info_text_color': '*neutral_600'}
     dark = {f'{name}_dark': '*neutral_300' for name in grey}
-    return gr.themes.Default(primary_hue='blue', **fonts).set(**grey, **dark)
+    button = {f'button_primary_background_fill{state}': '*primary_700' for state in ('_hover', '_hover_dark')}
+    return gr.themes.Default(primary_hue='blue', **fonts).set(**grey, **dark, **button)
