@@ -1,16 +1,17 @@
-"""BasicSR plugin for blind x4 face super-resolution: importing it registers the four classes below with BasicSR.
+"""BasicSR plugin for blind x4 face super-resolution: importing it registers the six classes below with BasicSR.
 
 It does so as soon as BasicSR is imported, before or after (`registry.py`); alone it imports nothing heavy.
 
 `upscale(image)` enlarges a picture with the network that comes trained with the plugin.
 
-- `archs/`: `FaceSRResNet`, the network.
+- `archs/`: `FaceSRResNet`, the network; `PatchDiscriminator`, its adversary in the second stage.
 - `pictures/`: picture files with all they hold, one reader and one writer for training and enlarging.
 - `faces/`: the faces of a photograph: found, aligned, put back.
 - `data/`: `FaceDegradationDataset`, HR faces and their blur kernels, from LMDB or folder.
 - `degradations/`: D and R, an HR batch to an LR batch.
 - `losses/`: `RegularizedL1Loss`, the dual-forward loss, and the schedule of its alpha.
-- `models/`: `AlphaRealESRNetModel`, one training step, validation, the record of a run.
+- `models/`: `AlphaRealESRNetModel`, one training step, validation, the record of a run; `AlphaRealESRGANModel`, the
+  second stage.
 - `run/`: what a training needs around the method: checkpoints, states, processes, the lock.
 - `options/`: what may stand in an option file, and how it is read.
 - `enlarge/`: a trained network on pictures; `upscale`. `weights/`: the network that comes with the plugin.
@@ -33,9 +34,11 @@ from facesr_plugin.version import __version__
 compat.around_basicsr(after=register)
 
 _HOMES = {
+    'AlphaRealESRGANModel': 'models.alpha_realesrgan_model',
     'AlphaRealESRNetModel': 'models.alpha_realesrnet_model',
     'FaceDegradationDataset': 'data.face_degradation_dataset',
     'FaceSRResNet': 'archs.face_srresnet_arch',
+    'PatchDiscriminator': 'archs.patch_discriminator_arch',
     'RegularizedL1Loss': 'losses.regularized_l1_loss',
     'upscale': 'enlarge.api',
 }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from facesr_plugin.errors import RunError
@@ -10,8 +11,8 @@ from facesr_plugin.errors import RunError
 IS_WINDOWS = os.name == 'nt'
 
 
-def replace_file(path: str | Path, data: bytes | memoryview) -> None:
-    """Write `data` to a temporary file beside `path`, sync it, and rename it over `path`.
+def replace_file(path: str | Path, data: bytes | memoryview | Iterable[bytes]) -> None:
+    """Write `data`, whole or in parts, to a temporary file beside `path`, sync it, and rename it over `path`.
 
     Whatever happens meanwhile, `path` holds its old content or its new one.
 
@@ -22,7 +23,7 @@ def replace_file(path: str | Path, data: bytes | memoryview) -> None:
     temporary = path.with_name(f'.{os.getpid()}.{threading.get_ident()}.tmp')  # short: names may be as long as they can
     try:
         with open(temporary, 'wb') as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes | memoryview) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

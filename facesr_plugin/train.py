@@ -23,7 +23,6 @@ if not __package__:  # run as a script: import the package of this checkout, not
 import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and registers the plugin)
 
 # isort: split
-import torch
 from basicsr import train as pipeline
 from basicsr.models import build_model
 from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
@@ -36,13 +35,13 @@ from facesr_plugin.data.prefetch import CudaPrefetcher, Prefetcher
 from facesr_plugin.errors import RunError, UserError, is_full, is_out_of_memory, run_command
 from facesr_plugin.files import remove_leftovers, write
 from facesr_plugin.options.compare import check_data, data_of, described, differences
-from facesr_plugin.options.load import copy_option_file, parse_options
+from facesr_plugin.options.load import check_outside, copy_option_file, parse_options
 from facesr_plugin.options.schedules import told
+from facesr_plugin.options.types import RunOptions
 from facesr_plugin.run import lock, state
 from facesr_plugin.run.archive import Archive
-from facesr_plugin.run.processes import is_distributed, is_lost_process, sum_over_processes
+from facesr_plugin.run.processes import is_distributed, is_lost_process, most_over_processes
 
-CHECK_SIGNALS_EVERY = {'cpu': 1, 'cuda': 10}  # iterations, where several processes must agree to stop
 # Seconds after a signal until which it may come again without being a second one: `timeout` sends it to the command and
 # to the group, torchrun passes on what it got.
 AGAIN_AFTER, AGAIN_AFTER_IN_TORCHRUN = 2.0, 10.0
@@ -50,6 +49,7 @@ OUT_OF_MEMORY = (
     'train.precision: bf16, train.pixel_opt.forward: sampled or sequential, or a smaller batch_size_per_gpu with'
     ' train.accumulate needs less'
 )
+ANOTHER_ENDED = 'another process of this run has ended: its own lines say why; go on with --auto_resume'
 
 
 class Stopped(Exception):  # noqa: N818  (not an error)
@@ -75,6 +75,7 @@ class TrainingRun:
         self.checked_opt: dict[str, Any] = {}
         self.archive = Archive()
         self.opt_text = ''
+        self.run: RunOptions | None = None
         self.may_differ = False  # the training images from those of the state that it goes on from
         self.notices: list[str] = []  # that they do, or that the run is longer than that of the state
         self.found: dict[str, Any] | None = None  # that state
@@ -118,7 +119,7 @@ class TrainingRun:
             if self.lock:
                 remove_leftovers(folder)
         self.opt['datasets']['train']['batch_size_per_gpu'] *= self.opt['train']['accumulate']
-        self.opt_text = args.text
+        self.opt_text, self.run = args.text, args.run
         self.checked_opt = described(args.run) | {'world_size': self.opt['world_size']}
         return self.opt, args
 
@@ -153,6 +154,8 @@ class TrainingRun:
 
     def make_folders(self, opt: dict[str, Any]) -> None:
         """Make the run's folders; what an earlier run of its name left is moved aside, until it is under way."""
+        if not self.found:  # whose weights are read from where they are
+            check_outside(self.run, Path(opt['path']['experiments_root']))
         if opt['rank'] == 0:
             self.archive.make(Path(opt['path']['experiments_root']))
             for key in ('models', 'training_states', 'visualization'):
@@ -219,14 +222,19 @@ class TrainingRun:
 
         @contextmanager
         def between() -> Iterator[None]:
-            self.stop_if_asked()
-            self.is_between = True
+            if not is_distributed():
+                self.stop_if_asked()
+            self.is_between, failure = True, None
             try:
                 yield
             except Exception as error:
-                if (told := workers.explained(error, prefetcher.processes)) is error:
-                    raise
-                raise told from error
+                failure = error
+            if is_distributed():  # they stop together, or none can save
+                self.stop_if_asked(failure)
+            if failure:
+                if (told := workers.explained(failure, prefetcher.processes)) is failure:
+                    raise failure
+                raise told from failure
             self.is_between = False
 
         def next_batch(draw: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
@@ -255,17 +263,22 @@ class TrainingRun:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def stop_if_asked(self) -> None:
-        """Save and stop if this process, or in a distributed run any, was sent a signal."""
-        number = self.signal
-        if is_distributed():
-            if self.model.current_iter % CHECK_SIGNALS_EVERY[self.model.device.type]:
-                return
-            asked = torch.zeros(max(workers.STOPPING) + 1)
-            asked[number] = 1
-            number = max(sum_over_processes(asked, self.model.device).nonzero().flatten().tolist())
-        if number:
+    def stop_if_asked(self, failure: Exception | None = None) -> None:
+        """Save and stop if this process, or in a distributed run any, was sent a signal or has no next batch.
+
+        Args:
+            failure: Why this one has none.
+
+        Raises:
+            Stopped: By a signal.
+            RunError: Another process has no next batch.
+        """
+        number, has_failed = most_over_processes(self.signal, failure is not None)
+        if number or has_failed:
             self.save()
+        if has_failed and not failure:
+            raise RunError(ANOTHER_ENDED)
+        if number and not failure:
             raise Stopped(number)
 
     @property
@@ -297,7 +310,7 @@ def explained(error: Exception) -> Exception:
     if isinstance(error, UserError | RunError):
         return error
     if is_lost_process(error):
-        return RunError('another process of this run has ended: its own lines say why; go on with --auto_resume')
+        return RunError(ANOTHER_ENDED)
     if is_out_of_memory(error):
         return RunError(f'out of memory; {OUT_OF_MEMORY}')
     if is_full(error):
@@ -315,7 +328,7 @@ def main() -> int | None:
         print(f'Stopped by {stop}.', file=sys.stderr)
         return stop.status
     except Exception as error:
-        if run.is_between and not is_distributed():  # alone, one process cannot save
+        if run.is_between and not is_distributed():  # there they have done so together
             run.save()
         if (told := explained(error)) is error:
             raise

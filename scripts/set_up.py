@@ -5,6 +5,7 @@
 
 It shows a line for each stage. What pip says is in `.venv/setup.log`. Started again, it goes on from what is there: so
 a PyTorch that is in `.venv` already, such as one without CUDA, stays. Nothing but Python's standard library is needed.
+The syntax is that of Python 3.6, so that an old one says in a line that it is too old.
 """
 
 import argparse
@@ -56,7 +57,8 @@ def make_environment(folder):
     if is_of_this_python(folder):
         return
     name = f'python{sys.version_info[0]}.{sys.version_info[1]}'
-    if missing := [module for module in ('venv', 'ensurepip') if find_spec(module) is None]:
+    missing = [module for module in ('venv', 'ensurepip') if find_spec(module) is None]
+    if missing:
         raise SetUpError(
             f'{sys.executable}: no module {" and ".join(missing)}; install it (Debian, Ubuntu: apt install {name}-venv)'
         )

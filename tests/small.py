@@ -1,5 +1,6 @@
 """Small pictures and option files with nothing wrong, for tests that put something wrong into them."""
 
+from copy import deepcopy
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ from facesr_plugin.options.load import as_opt
 from facesr_plugin.options.types import TrainingOptions
 
 Options = dict[str, Any]
+
+SECOND_STAGE: Options = {
+    'model_type': 'AlphaRealESRGANModel',
+    'network_d': {'type': 'PatchDiscriminator', 'num_feat': 4, 'num_layer': 2},
+    'train.optim_d': {'type': 'AdamW', 'lr': 1e-2},
+    'train.gan_opt': {'type': 'GANLoss', 'loss_weight': 0.5},
+}
 
 
 def picture(side: int = 96, seed: int = 0) -> np.ndarray:
@@ -90,7 +98,7 @@ def measuring_options(folder: Path) -> Options:
 def put(opt: Options, path: str, value: Any) -> None:
     """Set an option by its path, e.g. `train.total_iter`."""
     *parents, last = path.split('.')
-    reduce(lambda block, key: block[key], parents, opt)[last] = value
+    reduce(lambda block, key: block[key], parents, opt)[last] = deepcopy(value)
 
 
 def _pairs(folder: Path) -> Options:

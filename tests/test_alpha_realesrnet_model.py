@@ -7,6 +7,7 @@ from basicsr.utils import USMSharp
 from small import Options, model_options, put
 from torch import distributed
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from facesr_plugin import AlphaRealESRNetModel
 from facesr_plugin.degradations import KernelRanges, sample_kernels
@@ -216,7 +217,7 @@ def test_weights_of_another_network(build, tmp_path):
     path = tmp_path / 'other.pth'
     torch.save({'params': build().net_g.state_dict()}, path)
     model = build({'network_g.num_block': 2})
-    expected = r'other\.pth: weights that fit network_g \(FaceSRResNet\) expected: lacks body'
+    expected = r'other\.pth: weights that fit FaceSRResNet expected: lacks body'
     with pytest.raises(UserError, match=expected):
         model.load_network(model.net_g, str(path))
 
@@ -255,3 +256,22 @@ def test_the_state_follows_when_the_iteration_is_over(build, tmp_path):
         'net_g_4.pth',
         'net_g_latest.pth',
     ]
+
+
+def test_validation_runs_the_plain_network_in_fp32(build):
+    """Not what `net.compile()` left, which would be compiled anew for each size; and not in TF32 on CUDA."""
+    model, seen = build(), []
+    forward = model.net_g.forward
+
+    def noted(images: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return forward(images)
+
+    model.net_g.forward = noted
+    pairs = [{'lq': torch.rand(3, 12, 12), 'gt': torch.rand(3, 48, 48), 'lq_path': 'a.png'}]
+    loader = DataLoader(type('Pairs', (list,), {'opt': {'name': 'val'}})(pairs))
+    model.net_g._compiled_call_impl = lambda images: pytest.fail('compiled')
+    scores = model._score(loader, 1, save_img=False)
+    assert scores['params'].metrics['psnr'] > 0
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32

@@ -7,11 +7,12 @@ import pytest
 import yaml
 from basicsr import test as test_pipeline
 from basicsr import train as train_pipeline
+from samples import make_net
 from small import put
 
 from facesr_plugin import test, train
 from facesr_plugin.errors import UserError
-from facesr_plugin.run import lock
+from facesr_plugin.run import checkpoint, lock
 from facesr_plugin.run.archive import Archive
 
 
@@ -75,6 +76,33 @@ def test_training_that_fails_before_its_first_batch(before, opt, data, monkeypat
     with pytest.raises(ZeroDivisionError):
         start(train.main, opt, data, monkeypatch)
     assert {path: text for path, text in tree(data / 'root').items() if path.name[0] != '.'} == before
+
+
+@pytest.mark.parametrize('flags', [(), ('--check',), ('--auto_resume',)])
+def test_weights_of_the_run_that_would_be_moved_aside(launch, opt, data, flags):
+    """At 754be97 they were gone when they were to be loaded: a traceback."""
+    weights = 'experiments/run/models/net_g_latest.pth'
+    own = data / 'root' / 'experiments' / 'run'
+    (own / 'models').mkdir(parents=True)
+    checkpoint.save(own / 'models' / 'net_g_latest.pth', {'params': make_net(num_feat=4, num_block=1).state_dict()})
+    put(opt, 'path.pretrain_network_g', weights)
+    put(opt, 'path.param_key_g', 'params')
+    status, _, err = launch(train.main, opt, *flags)
+    expected = f'a place outside {own} expected, which a new run of this name moves aside'
+    assert (status, err) == (2, f'error: path.pretrain_network_g: {expected}, got {weights}\n')
+    assert [path.name for path in own.parent.iterdir() if path.is_dir()] == ['run']
+    assert (own / 'models' / 'net_g_latest.pth').is_file()
+    put(opt, 'name', 'other')
+    assert launch(train.main, opt, *flags)[0] == 0
+
+
+def test_pictures_of_the_test_that_would_be_moved_aside(launch, measuring, data):
+    pictures = data / 'root' / 'results' / 'measure' / 'lr'
+    shutil.copytree(data / 'lr', pictures)
+    put(measuring, 'datasets.test.dataroot_lq', str(pictures))
+    status, _, err = launch(test.main, measuring)
+    assert (status, err.count('\n')) == (2, 1)
+    assert err.startswith(f'error: datasets.test.dataroot_lq: a place outside {pictures.parent} expected, which a new ')
 
 
 def test_a_test_that_fails_before_it_begins(before, measuring, data, monkeypatch):

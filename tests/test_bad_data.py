@@ -418,7 +418,7 @@ def cut_state(case: Case) -> None:
 
 Row = tuple[Callable[[Case], Any], str | Callable[[Case], None]]
 NO_TENSORS = 'a checkpoint of tensors expected, it holds something else or is damaged'
-FITS = 'weights that fit network_g (FaceSRResNet) expected'
+FITS = 'weights that fit FaceSRResNet expected'
 
 # What is wrong: how it comes about, and the whole line that says so: `{}` is the folder, `…` any words. Or, where it
 # works as one would expect, what a training sees.

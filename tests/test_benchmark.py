@@ -1,5 +1,7 @@
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from basicsr.utils.file_client import FileClient, LmdbBackend
-from benchmark import cases, models, timing
+from benchmark import cases, enlarging, models, timing
 from benchmark import command as benchmark
 from benchmark.rows import COLUMNS, MEASURED, as_row, format_table
 from tiny import FACES, ROOT, run
 
-from facesr_plugin.data.images import write_image
+from facesr_plugin.data.images import read_image, write_image
 from facesr_plugin.errors import UserError
 from facesr_plugin.report.machine import cpu_name
 
@@ -67,6 +69,21 @@ def test_without_the_device_the_rows_stand_unmeasured(setup, monkeypatch):
     assert format_table(rows).count('not measured') == 2 * len(rows)
 
 
+def test_without_what_windows_lacks_memory_is_not_measured(setup):
+    code = (
+        f'import sys; sys.modules["resource"] = None; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "scripts")!r}]\n'
+        'import facesr_plugin, benchmark.command\n'
+        'benchmark.command.main(["--quick", "--device", "cpu", "--repeat", "1", "--only", "memory", "pool"])'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = [[cell.strip() for cell in line.split('|')[1:-1]] for line in done.stdout.splitlines() if '|' in line][2:]
+    unmeasured = {row[0] for row in table if 'not measured' in row}
+    both = [*cases.GROUPS['memory'](setup), *cases.GROUPS['pool'](setup)]
+    assert unmeasured == {case.name for case in both if case.memory}
+    assert len(table) == len(both) > len(unmeasured) > 0
+
+
 def test_without_a_compiler_the_compiled_rows_stand_unmeasured(capsys, monkeypatch):
     monkeypatch.setattr(cases, 'can_compile', lambda device: False)
     benchmark.main(['--quick', '--device', 'cpu', '--repeat', '1', '--only', 'compile'])
@@ -103,7 +120,7 @@ def test_row_of_memory():
     assert format_table([row]).splitlines()[2].split('|')[3:6] == [' 30 MiB ', ' 20 MiB ', ' 1.5          ']
 
 
-@pytest.mark.parametrize('group', ['pool', 'memory'])
+@pytest.mark.parametrize('group', ['pool', 'memory', 'enlarge'])
 def test_sides_whose_memory_is_measured_reach_another_process(setup, group):
     sides = [side for case in cases.GROUPS[group](setup) if case.memory for side in (case.stock, case.ours)]
     assert sides
@@ -211,3 +228,36 @@ def test_cuda_asked_for_and_not_there():
 def test_command(tmp_path):
     done = run('scripts/benchmark.py', '--faces', 'none', cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, 'error: none: no such folder\n')
+
+
+@pytest.mark.parametrize('side', [enlarging.stock_picture, enlarging.peer_picture])
+def test_both_sides_enlarge_to_the_same_picture(setup, side):
+    stock, ours = side(setup, 40)(0), enlarging.our_picture(setup, 40)(0)
+    assert stock.shape == ours.shape == (160, 160, 3)
+    assert np.abs(stock[..., ::-1].astype(int) - ours).max() <= 1
+    assert ours.std() > 20
+
+
+def test_both_sides_enlarge_all_files(setup):
+    enlarging.peer_files(setup, 16)(0)
+    enlarging.our_files(setup, 16)(0)
+    names = ['0000.png', '0001.png', '0002.png']
+    for folder in (setup.folder / 'peer', setup.folder / 'ours'):
+        assert sorted(path.name for path in folder.iterdir()) == names
+    for name in names:
+        stock, ours = (read_image(setup.folder / side / name).astype(int) for side in ('peer', 'ours'))
+        assert np.abs(stock - ours).max() <= 1
+
+
+def test_our_commands_work(setup):
+    enlarging.our_help(setup)(0)
+    enlarging.our_shell(setup, 16)(0)
+    assert read_image(setup.folder / 'shell' / '0000.png').shape == (64, 64, 3)
+
+
+@pytest.mark.slow
+def test_rows_of_enlarging(capsys):
+    benchmark.main(['--quick', '--device', 'cpu', '--repeat', '1', '--only', 'enlarge'])
+    out = capsys.readouterr().out
+    assert out.count('RealESRGANer |') == 4
+    assert 'not measured' not in out

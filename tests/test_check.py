@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 from basicsr.archs import build_network
-from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY
 from safetensors.torch import save_file
-from small import Options, measuring_options, model_options, put
+from small import SECOND_STAGE, Options, measuring_options, model_options, put
 from tiny import ROOT
 
 from facesr_plugin import AlphaRealESRNetModel, test, train
@@ -107,6 +108,64 @@ def test_options_of_somebody_elses_class(opt, path, block, line):
 def test_somebody_elses_class_that_fits(opt):
     put(opt, 'network_g', {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_grow_ch': 4})
     assert check(opt, True).network_g.model_dump()['num_grow_ch'] == 4
+
+
+class Theirs(torch.utils.data.Dataset):
+    """A data set of somebody else, with what may be wrong with one."""
+
+    def __init__(self, opt: Options) -> None:
+        self.flaw = opt.get('flaw')
+        get_root_logger().info('a line of theirs')
+        if self.flaw == 'file':
+            raise FileNotFoundError('no such list: a.txt')
+
+    def __len__(self) -> int:
+        return 0 if self.flaw == 'empty' else 6
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        if self.flaw == 'shape':
+            raise ValueError('operands could not\nbe broadcast')
+        sample = {'gt': torch.zeros(3, 80, 80)} | {
+            f'kernel{number}': torch.zeros(21, 21) for number in ('1', '2') if self.flaw != 'kernels'
+        }
+        return sample | {'sinc_kernel': torch.zeros(21, 21), 'note': None if self.flaw == 'none' else 'a'}
+
+
+@pytest.fixture
+def theirs(opt) -> Iterator[Options]:
+    DATASET_REGISTRY.register(Theirs)
+    block = opt['datasets']['train']
+    opt['datasets']['train'] = {key: block[key] for key in ('name', 'num_worker_per_gpu', 'batch_size_per_gpu')} | {
+        'type': 'Theirs'
+    }
+    yield opt
+    del DATASET_REGISTRY._obj_map['Theirs']
+
+
+@pytest.mark.parametrize(
+    ('flaw', 'line'),
+    [
+        ('file', 'cannot be built: FileNotFoundError: no such list: a.txt'),
+        ('empty', 'gives no first sample: IndexError: it is empty'),
+        ('shape', 'gives no first sample: ValueError: operands could not be broadcast'),
+        ('none', 'gives no first sample: TypeError: '),
+        ('kernels', 'gives samples without kernel1, kernel2'),
+    ],
+)
+def test_data_set_of_somebody_else_is_tried(theirs, flaw, line):
+    """At 754be97 it was not looked at, and the run ended in a traceback."""
+    put(theirs, 'datasets.train.flaw', flaw)
+    (found,) = problems(theirs)
+    assert found.startswith(f'datasets.train: Theirs {line}')
+
+
+def test_data_set_of_somebody_else_that_works(launch, theirs, data):
+    """What it logs while it is tried neither opens the run's log file elsewhere nor keeps it from being written."""
+    status, _, err = launch(train.main, theirs)
+    assert status == 0, err
+    assert err.count('a line of theirs') == 1
+    (log,) = (data / 'root' / 'experiments' / 'run').glob('*.log')
+    assert 'a line of theirs' in log.read_text()
 
 
 # ------------------------------------------------------------------------------------ data
@@ -208,8 +267,8 @@ def test_checkpoint_missing(opt, measuring, data, is_train):
 def test_checkpoint_of_another_network(opt, data, other, difference):
     save_network(opt, data / 'net.pth', **other)
     (line,) = problems(opt)
-    start, _, found = line.partition(' (FaceSRResNet) expected: ')
-    assert start == f'{data}/net.pth: weights that fit network_g'
+    start, _, found = line.partition(' expected: ')
+    assert start == f'{data}/net.pth: weights that fit FaceSRResNet'
     assert found.endswith(difference)
 
 
@@ -361,3 +420,65 @@ def test_all_training_images_that_are_too_small_are_named(opt, data):
     for number in range(2):
         write_image(data / 'hr' / f'small_{number}.png', np.zeros((40, 40, 3), np.uint8))
     assert [line.partition(': at')[0] for line in problems(opt)] == [f'{data}/hr: small_{n}.png' for n in range(2)]
+
+
+# ------------------------------------------------------------------------------- second stage
+@pytest.fixture
+def second(opt) -> Options:
+    for path, value in SECOND_STAGE.items():
+        put(opt, path, value)
+    return opt
+
+
+def test_second_stage(second):
+    run = check(second, True)
+    assert (run.network_d.num_layer, run.train.gan_opt.gan_type) == (2, 'vanilla')
+
+
+def test_second_stage_lacks_its_blocks(opt):
+    put(opt, 'model_type', 'AlphaRealESRGANModel')
+    assert problems(opt) == [
+        f'{key}: missing, model_type AlphaRealESRGANModel needs it'
+        for key in ('network_d', 'train.optim_d', 'train.gan_opt')
+    ]
+
+
+def test_first_stage_has_no_discriminator(second):
+    put(second, 'model_type', 'AlphaRealESRNetModel')
+    put(second, 'train.feature_opt', {'loss_weight': 1})
+    assert problems(second) == [
+        f'{key}: expected with model_type AlphaRealESRGANModel, and only with it'
+        for key in ('network_d', 'train.optim_d', 'train.gan_opt', 'train.feature_opt')
+    ]
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'line'),
+    [
+        ('network_d', {'type': 'VGGStyleDiscriminator', 'num_in_ch': 3, 'num_feat': 4}, 'network_d: VGGStyle'),
+        ('network_d', {'type': 'PatchDiscriminator', 'num_layer': 9}, 'network_d: PatchDiscriminator does not run on'),
+        ('network_d', {'type': 'PatchDiscriminator', 'num_layers': 3}, 'network_d.num_layers: unknown option, did you'),
+        (
+            'network_d',
+            {'type': 'PatchDiskriminator'},
+            "network_d.type: a registered name expected, got 'PatchDiskriminator'",
+        ),
+        ('train.gan_opt', {'type': 'GANLoss', 'loss_weight': 0}, 'train.gan_opt.loss_weight: expected greater than 0'),
+        (
+            'train.gan_opt.gan_type',
+            'wgan',
+            "train.gan_opt.gan_type: expected 'vanilla', 'lsgan' or 'hinge', got 'wgan'",
+        ),
+        ('train.perceptual_opt', {'type': 'PerceptualLoss'}, 'train.perceptual_opt.layer_weights: missing'),
+        ('path.pretrain_network_d', 'none.pth', 'path.pretrain_network_d: no such file: none.pth'),
+    ],
+)
+def test_second_stage_with_something_wrong(second, path, value, line):
+    put(second, path, value)
+    assert problems(second)[0].startswith(line)
+
+
+def test_weights_of_another_discriminator(second, data):
+    torch.save({'params': {'conv.weight': torch.zeros(1)}}, data / 'd.pth')
+    put(second, 'path.pretrain_network_d', str(data / 'd.pth'))
+    assert problems(second)[0].startswith(f'{data}/d.pth: weights that fit PatchDiscriminator expected: lacks')

@@ -139,7 +139,7 @@ def test_missing_partner(work, capsys):
     with pytest.raises(SystemExit) as caught:
         run_command(lambda: run('--weights', 'n=zero.pth'))
     assert caught.value.code == 2
-    assert 'error: lr: b%2Ec expected, the partner of an HR image\n' in capsys.readouterr().err
+    assert 'error: lr: b.c expected, the partner of an HR image\n' in capsys.readouterr().err
 
 
 def test_grid_shrinks_and_cuts_long_titles():

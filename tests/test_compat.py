@@ -1,10 +1,14 @@
 """facesr_plugin/compat.py: what Python, setuptools or torchvision took away is there when BasicSR asks for it."""
 
+import re
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from facesr_plugin import compat
+import pytest
+
+from facesr_plugin import compat, train
 
 # Neither Python nor setuptools has distutils, as on Python 3.12 and later where setuptools' .pth file is not processed.
 NO_DISTUTILS = """
@@ -71,3 +75,21 @@ def test_torchvision_with_its_compiled_part(tmp_path):
     )
     done = run(code, tmp_path)
     assert (done.returncode, done.stdout) == (0, '[1]\n'), done.stderr
+
+
+@pytest.mark.parametrize('has_it', [False, True])
+def test_wandb(launch, opt, monkeypatch, has_it):
+    """wandb 0.28.2 no longer has the function that BasicSR makes a run's id with; an older one's own is used."""
+    calls = []
+    wandb, util = ModuleType('wandb'), ModuleType('wandb.util')
+    wandb.util, wandb.init = util, lambda **options: calls.append(options)
+    wandb.__spec__ = ModuleSpec('wandb', None)
+    if has_it:
+        util.generate_id = lambda: 'theirs'
+    monkeypatch.setitem(sys.modules, 'wandb', wandb)
+    opt['logger'] |= {'use_tb_logger': True, 'wandb': {'project': 'faces'}}
+    status, _, err = launch(train.main, opt)
+    assert status == 0, err
+    (call,) = calls
+    assert (call['project'], call['name'], call['sync_tensorboard']) == ('faces', 'run', True)
+    assert call['id'] == 'theirs' if has_it else re.fullmatch('[a-z0-9]{8}', call['id'])

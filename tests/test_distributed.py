@@ -12,6 +12,8 @@ import pytest
 import torch
 from tiny import ROOT, make_project
 
+from facesr_plugin import train
+
 # The processes meet on this machine under its own address: what a name server makes of its name is another matter.
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--local-addr=127.0.0.1']
 TORCHRUN += ['--rdzv-backend=c10d', '--rdzv-endpoint=127.0.0.1:0']
@@ -22,7 +24,7 @@ def call(command: list[str], cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
-@pytest.mark.parametrize('forward', ['concat', pytest.param('sequential', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('forward', ['concat', 'second', pytest.param('sequential', marks=pytest.mark.slow)])
 def test_two_processes_equal_one_with_twice_the_batch(forward, tmp_path):
     for name, launcher in (('one', [sys.executable]), ('two', TORCHRUN)):
         done = call([*launcher, STEPS, forward, str(tmp_path / f'{name}.pth')], tmp_path)
@@ -136,3 +138,20 @@ def test_process_that_vanishes_is_told_in_a_line(project):
     lines = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
     assert lines == ['error: another process of this run has ended: its own lines say why; go on with --auto_resume']
     assert 'Traceback' not in done.stderr.partition('error: ')[0]
+
+
+def test_lost_process_of_one_loader_saves_what_is_done_on_all(project):
+    """One has no next batch and the others would wait for it in their step: they agree before, and the run goes on."""
+    options = ['name=loader', 'datasets:train:num_worker_per_gpu=1', 'logger:save_checkpoint_freq=100']
+    breaking = os.environ | {'FACESR_BREAK_RANK': '1'}
+    command = [*TORCHRUN, str(ROOT / 'tests' / 'run_and_break.py'), 'loader', '2', '9', *TRAIN, *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project, check=False, env=breaking)
+    lines = sorted(line for line in done.stderr.splitlines() if line.startswith('error: '))
+    assert lines[0].startswith('error: a process of the loader was killed by SIGKILL; ')
+    assert lines[1:] == [f'error: {train.ANOTHER_ENDED}']
+    assert 'Traceback' not in done.stderr.partition('error: ')[0]
+    (state,) = (project / 'experiments' / 'loader' / 'training_states').iterdir()
+    assert int(state.stem) >= 2
+    done = call([*TORCHRUN, str(ROOT / 'facesr_plugin/train.py'), *TRAIN, *options], project)
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(results(project / 'experiments' / 'loader')[1], results(project / 'experiments' / 'whole')[1])

@@ -78,3 +78,11 @@ def test_compiled_network_computes_the_same():
     execution.prepare(net)
     torch.testing.assert_close(execution.run(net, images), expected, rtol=1e-4, atol=1e-5)
     assert list(net.state_dict()) == keys
+
+
+def test_exact_turns_tf32_off_for_a_while():
+    execution = Execution(CPU, 'fp32', True, compile=False)
+    assert torch.backends.cudnn.allow_tf32
+    with execution.exact():
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32

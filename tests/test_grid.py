@@ -3,7 +3,7 @@
 import pytest
 from matplotlib import font_manager
 
-from facesr_plugin.report.comparison import name_of
+from facesr_plugin.data.lmdb_images import name_of
 from facesr_plugin.report.grid import _characters, find_font
 
 

@@ -60,3 +60,17 @@ def test_all_headers_that_cannot_be_read_are_named(folder):
     reason = 'cannot be read as an image (empty, damaged or another file type)'
     assert str(caught.value) == '\n'.join(f'{folder / name}: {reason}' for name in sorted(NAMES[:2]))
     assert images.read('v1%2E0/a').shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize('is_lmdb', [False, True])
+def test_messages_have_names_without_percent_codes(folder, is_lmdb):
+    if is_lmdb:
+        pack([folder], [folder.with_suffix('.lmdb')], scale=4)
+        (folder.with_suffix('.lmdb') / 'meta_info.txt').write_text('%E9%A1%94.png (5,5,3) 1\na%20b.png (16,8,3) 1\n')
+    images = open_images(folder.with_suffix('.lmdb') if is_lmdb else folder)
+    if is_lmdb:
+        assert images.names == ['顔', 'a b']
+        with pytest.raises(UserError, match=r'hr\.lmdb: 顔: 5x5 px expected from meta_info'):
+            images.read('%E9%A1%94')
+    with pytest.raises(UserError, match=r'hr[.lmdb]*: no image J\. Müller$'):
+        images.read('J%2E%20M%C3%BCller')

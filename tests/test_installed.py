@@ -93,9 +93,10 @@ def test_train_and_test(environment, project):
 def test_what_is_missing_is_said_in_a_line(environment, tmp_path):
     done = run(environment / 'bin' / 'facesr-train', '-opt', 'exp1_lsr.yml', '--check', cwd=tmp_path)
     assert done.returncode == 2
+    how = ' (made by `make faces` in a checkout, of images of yours by `facesr lmdb`)'
     assert done.stderr.splitlines() == [
-        'error: datasets.train.dataroot_gt: no such file or folder: datasets/train_hr.lmdb',
-        'error: datasets.val.dataroot_gt: no such file or folder: datasets/val_hr.lmdb',
-        'error: datasets.val.dataroot_lq: no such file or folder: datasets/val_lr.lmdb',
+        f'error: datasets.train.dataroot_gt: no such file or folder: datasets/train_hr.lmdb{how}',
+        f'error: datasets.val.dataroot_gt: no such file or folder: datasets/val_hr.lmdb{how}',
+        f'error: datasets.val.dataroot_lq: no such file or folder: datasets/val_lr.lmdb{how}',
     ]
     assert list(tmp_path.iterdir()) == []

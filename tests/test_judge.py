@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from pathlib import Path
 
 import cv2
@@ -220,3 +221,20 @@ def test_identity_by_dlib():
     other = np.linalg.norm(face - embedder.embed(second, embedder.find(second)))
     assert 0 < blurred < 0.4 < other
     assert embedder.find(np.zeros_like(first)) is None
+
+
+def test_names_are_shown_without_percent_codes(work, capsys):
+    for folder in ('hr', 'lr', 'sr'):
+        Path(folder, 'a.png').rename(Path(folder, 'Jörg 1.png'))
+    write_image('sr/Jörg 1.png', np.zeros((20, 20, 3), np.uint8))
+    write_image('sr/é.png', np.zeros((20, 20, 3), np.uint8))
+    write_image('hr/ö.png', np.zeros((192, 192, 3), np.uint8))
+    status, found = run('--sr', 'blurred=sr', '--lr', 'lr')
+    assert status == 1
+    assert ('Jörg 1', 'HR') in found
+    told = capsys.readouterr().err
+    assert 'blurred: Jörg 1: 192x192 px expected, the size of HR, got 20x20\n' in told
+    assert 'sr: 1 pictures of no HR picture are left out, as é\n' in told
+    assert 'hr: ö: no face found' in told
+    assert 'lr: no image ö\n' in told
+    assert not re.search('%[0-9A-F]{2}', told + ''.join(path.read_text('utf-8') for path in Path('out').iterdir()))

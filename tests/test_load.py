@@ -12,8 +12,9 @@ from packaging.version import Version
 from small import Options, put
 
 from facesr_plugin.errors import UserError
-from facesr_plugin.options.load import build_parser, copy_option_file, parse_options
+from facesr_plugin.options.load import as_opt, build_parser, copy_option_file, parse_options
 from facesr_plugin.options.read import load_yaml, override
+from facesr_plugin.options.types import TrainingOptions
 from facesr_plugin.run import processes
 
 
@@ -137,6 +138,8 @@ def test_parse_options(opt, parse, data):
         'pretrain_network_g': None,
         'param_key_g': 'params',
         'strict_load_g': True,
+        'pretrain_network_d': None,
+        'strict_load_d': True,
         'resume_state': None,
         'experiments_root': str(root),
         'log': str(root),
@@ -309,3 +312,12 @@ def test_import_that_fails(opt, parse, data, monkeypatch):
     put(opt, 'imports', 'os')
     with pytest.raises(UserError, match=r"^imports: expected a list, got 'os'$"):
         parse(opt)
+
+
+@pytest.mark.parametrize(('devices', 'said', 'pinned'), [(1, None, True), (1, False, False), (0, None, None)])
+def test_memory_is_pinned_where_cuda_is_used(opt, data, monkeypatch, devices, said, pinned):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: devices)
+    opt |= {'num_gpu': 'auto'}
+    if said is not None:
+        put(opt, 'datasets.train.pin_memory', said)
+    assert as_opt(TrainingOptions.parse(opt), data, True)['datasets']['train'].get('pin_memory') is pinned

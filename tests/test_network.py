@@ -68,7 +68,7 @@ def change(name: str, value: torch.Tensor | None) -> dict[str, torch.Tensor]:
         ),
         (
             change('conv_hr.bias', None),
-            'n.pth: weights that fit network_g (FaceSRResNet) expected: lacks conv_hr.bias',
+            'n.pth: weights that fit FaceSRResNet expected: lacks conv_hr.bias',
         ),
         (
             change('conv_last.bias', torch.full((3,), torch.nan)),

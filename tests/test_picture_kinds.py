@@ -1,5 +1,6 @@
 """pictures/: what a file holds is what is read, and what is written again: depth, colours, alpha, metadata, frames."""
 
+import contextlib
 import io
 import struct
 from pathlib import Path
@@ -374,12 +375,21 @@ def test_jpeg_without_its_end(progressive):
                 read(data[:length], 'a')
 
 
+@pytest.mark.parametrize('what', ['no end', 'half', 'png'])
+def test_decoders_print_nothing(capfd, what):
+    data = encoded(Image.fromarray(smooth()), 'PNG' if what == 'png' else 'JPEG')
+    data = {'no end': data[:-2], 'half': data[: len(data) // 2], 'png': data[:8] + bytes(range(200))}[what]
+    with contextlib.nullcontext() if what == 'no end' else pytest.raises(UserError, match=r'^a: cannot be read'):
+        decode_picture(data, 'a')
+    assert capfd.readouterr() == ('', '')
+
+
 # ---------------------------------------------------------------------- frames
 def frames_of(count: int = 3) -> list[Image.Image]:
     return [Image.fromarray(np.full((8, 12, 3), (60 * i + 20, 0, 200), np.uint8)) for i in range(count)]
 
 
-@pytest.mark.parametrize('source', ['GIF', 'WEBP', 'PNG'])
+@pytest.mark.parametrize('source', ['GIF', 'WEBP', 'PNG', 'AVIF'])
 def test_animations(source):
     first, *others = frames_of()
     options = {'lossless': True} if source == 'WEBP' else {}
@@ -388,7 +398,7 @@ def test_animations(source):
     assert (len(one.frames), one.notes) == (1, ('frame 1 of 3',))
     picture = decode_picture(data, 'a', animation=True)
     assert len(picture.frames) == 3
-    assert picture.durations == (100, 200, 300)
+    assert (picture.durations, picture.loop) == ((100, 200, 300), 0)
     for kind in ('png', 'webp', 'tif'):
         again = decode_picture(encode_picture(picture, kind, 100), 'a', animation=True, pages=True)
         assert [round(int(frame[0, 0, 0]) / 60 - 1 / 3) for frame in again.frames] == [0, 1, 2]

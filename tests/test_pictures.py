@@ -1,16 +1,20 @@
 """enlarge/pictures.py: picture files are turned as they are meant, or refused in one line."""
 
+import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from samples import make_image
 
 from facesr_plugin.data.images import read_image, read_shape
 from facesr_plugin.errors import UserError
-from facesr_plugin.pictures.picture import Picture
+from facesr_plugin.pictures import png
+from facesr_plugin.pictures.picture import Picture, expand, to_8_bits
 from facesr_plugin.pictures.read import read_picture
-from facesr_plugin.pictures.write import write_picture
+from facesr_plugin.pictures.write import encode_picture, write_picture
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +83,28 @@ def test_too_large_for_the_format():
     with pytest.raises(UserError, match=r'^a\.webp: another file type expected, webp cannot hold 20000x1 px$'):
         write_picture(Path('a.webp'), Picture([np.zeros((1, 20000, 3), np.uint8)]))
     assert not Path('a.webp').exists()
+
+
+@pytest.mark.parametrize('shape', [(7, 5), (7, 5, 3), (7, 5, 4), (1, 1), (1, 9, 3)])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_png_is_read_by_others_as_it_was(monkeypatch, shape, dtype):
+    """Written two rows at a time, and from an array that is not contiguous."""
+    monkeypatch.setattr(png, 'BAND_BYTES', 2 * 5 * 4)
+    image = make_image(*shape, dtype=dtype)[:, ::-1]
+    data = encode_picture(Picture([image]), 'png')
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    order = [2, 1, 0, 3][: image.shape[2]] if image.ndim == 3 else slice(None)
+    np.testing.assert_array_equal(decoded[..., order] if image.ndim == 3 else decoded, image)
+    with Image.open(io.BytesIO(data)) as other:
+        other.load()
+        assert other.size == (shape[1], shape[0])
+
+
+def test_pixels_converted_in_bands_are_as_those_at_once(monkeypatch):
+    image = make_image(9, 7, 4, dtype=np.uint16)
+    at_once = to_8_bits(image), expand(image >> 6, 10), encode_picture(Picture([image]), 'jpg')
+    monkeypatch.setattr('facesr_plugin.pictures.picture.BAND_BYTES', 2 * 7 * 4)
+    in_bands = to_8_bits(image), expand(image >> 6, 10), encode_picture(Picture([image]), 'jpg')
+    np.testing.assert_array_equal(at_once[0], np.rint(image / 257))
+    for one, other in zip(at_once, in_bands, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -6,7 +6,7 @@ import torch
 
 from facesr_plugin.models import record as record_module
 from facesr_plugin.models.history import read_rows
-from facesr_plugin.models.record import Averages, Record
+from facesr_plugin.models.record import Averages, BestRule, Record
 from facesr_plugin.models.step import Outcome
 from facesr_plugin.models.validation import Scores
 
@@ -178,3 +178,27 @@ def test_advice_against_a_collapse_fits_the_optimiser(monkeypatch, optimizer, we
     (line, _) = warnings(monkeypatch, 100, built)
     assert ('use AdamW' in line) == is_to_blame
     assert 'learning rate that is too high' in line
+
+
+def test_the_most_natural_weights_of_those_that_are_faithful_enough(tmp_path):
+    rule = BestRule.from_options(
+        {'best': 'niqe', 'least_psnr': 25.0, 'metrics': {'niqe': {'type': 'calculate_niqe', 'crop_border': 0}}}
+    )
+    record = Record(tmp_path, rule)
+    found = []
+    for iteration, (psnr, niqe) in enumerate([(26.0, 9.0), (25.5, 7.0), (24.9, 5.0), (25.0, 7.5), (25.0, 6.0)], 1):
+        found.append(bool(record.improved({'params': Scores({'psnr': psnr, 'niqe': niqe})}, iteration)))
+    assert found == [True, True, False, False, True]
+    assert record.best == {'params': {'psnr': 25.0, 'niqe': 6.0, 'iter': 5}}
+
+
+@pytest.mark.parametrize(
+    ('options', 'is_lower'),
+    [
+        ({'type': 'calculate_niqe', 'crop_border': 0}, True),
+        ({'type': 'mine', 'better': 'lower'}, True),
+        ({'type': 'mine'}, False),
+    ],
+)
+def test_which_direction_is_better(options, is_lower):
+    assert BestRule.from_options({'best': 'x', 'metrics': {'x': options}}).less_is_better == is_lower

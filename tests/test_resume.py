@@ -30,6 +30,15 @@ VARIANTS = {
         'train:accumulate=2',
         'train:grad_clip=0.01',
     ],
+    'second stage, EMA': [
+        'model_type=AlphaRealESRGANModel',
+        'network_d={type: PatchDiscriminator, num_feat: 4, num_layer: 2}',
+        'train:optim_d={type: AdamW, lr: 1.0e-3}',
+        'train:gan_opt={type: GANLoss, loss_weight: 0.1}',
+        'train:feature_opt={loss_weight: 0.1}',
+        'train:pixel_opt:forward=sampled',
+        'train:ema_decay=0.9',
+    ],
 }
 KILLS = [('step', 4), ('sync', 3), ('state', 2), ('validation', 1), ('best', 1), ('step', 1), ('sync', 1)]
 
@@ -68,7 +77,8 @@ def curves(project: Path, name: str) -> dict[str, list[tuple[int, float]]]:
 
 def assert_same_run(project: Path, first: str, second: str) -> None:
     folders = [project / 'experiments' / name for name in (first, second)]
-    for file in ('net_g_latest.pth', 'net_g_best.pth', 'net_g_12.pth'):
+    discriminators = [path.name for path in (folders[0] / 'models').glob('net_d_*')]
+    for file in ('net_g_latest.pth', 'net_g_best.pth', 'net_g_12.pth', *discriminators):
         one, two = (torch.load(folder / 'models' / file, weights_only=True) for folder in folders)
         assert one.keys() == two.keys()
         for key in one.keys() - {'psnr'}:

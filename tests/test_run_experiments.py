@@ -194,6 +194,20 @@ def test_table_holds_what_the_histories_say(grid):
     assert 'without EMA' in text
 
 
+def test_without_what_windows_lacks(inside, monkeypatch):
+    """There the time of processors is not known."""
+    monkeypatch.delattr(os, 'wait4')
+    monkeypatch.delattr(signal, 'SIGHUP')
+    cells = {'a': {'option_file': 'demo_exp1.yml'}}
+    main([str(protocol(inside / 'windows.yml', name='windows', seeds=[0], cells=cells)), '-o', 'windows'])
+    record = read_record(inside / 'windows' / 'records' / 'a_seed0.json')
+    assert record['seconds'] > 0
+    assert record['cpu_seconds'] is None
+    with open('windows/table.csv', newline='') as file:
+        (row,) = csv.DictReader(file)
+    assert row['cpu_seconds'] == ''
+
+
 def test_what_is_done_is_not_trained_again(grid, capsys):
     path = Path('experiments/tiny_both_seed0/history.csv')
     before = path.stat().st_mtime_ns

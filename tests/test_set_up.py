@@ -1,5 +1,6 @@
 """Set-up: BasicSR's build, the stages of scripts/set_up.py, what goes wrong in a line, the search in the Makefile."""
 
+import ast
 import hashlib
 import io
 import os
@@ -148,6 +149,11 @@ def test_python_that_is_too_old(monkeypatch):
     monkeypatch.setattr(set_up, 'OLDEST', (9, 9))
     with pytest.raises(set_up.SetUpError, match=r'^Python 3.11 or later is needed, this is '):
         set_up.main([])
+
+
+def test_pythons_that_are_too_old_understand_it():
+    """On 3.7 there was a traceback instead of a line."""
+    ast.parse((ROOT / 'scripts' / 'set_up.py').read_text(), feature_version=(3, 6))
 
 
 def make(*words: str, path: Path) -> subprocess.CompletedProcess:

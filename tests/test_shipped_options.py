@@ -7,8 +7,9 @@ import pytest
 from tiny import ROOT
 
 from facesr_plugin.errors import UserError
+from facesr_plugin.options.check import check
 from facesr_plugin.options.load import parse_options
-from facesr_plugin.options.read import find_option_file, shipped_options
+from facesr_plugin.options.read import find_option_file, load_yaml, shipped_options
 
 OPTIONS = ROOT / 'options'
 
@@ -49,6 +50,22 @@ def test_a_missing_file_names_the_shipped_ones(name):
 def test_the_command_line_reads_it(monkeypatch, tmp_path):
     monkeypatch.setattr('sys.argv', ['facesr-train', '-opt', 'demo_exp1.yml'])
     with pytest.raises(
-        UserError, match=r'^datasets\.train\.dataroot_gt: no such file or folder: demo/train_hr\.lmdb\n'
+        UserError, match=r'^datasets\.train\.dataroot_gt: no such file or folder: demo/train_hr\.lmdb \('
     ):
         parse_options(str(tmp_path))
+
+
+@pytest.mark.parametrize('path', OPTIONS.glob('*.yml'), ids=lambda path: path.stem)
+def test_a_missing_data_set_names_the_command_that_makes_it(path):
+    content = load_yaml(path)
+    with pytest.raises(UserError) as caught:
+        check(content, is_train='train' in content)
+    target = 'demo' if path.stem.startswith('demo') else 'faces'
+    lines = [line for line in str(caught.value).splitlines() if '.dataroot_' in line]  # weights may be missing, too
+    assert len(lines) >= 2
+    rules = (ROOT / 'Makefile').read_text()
+    for line in lines:
+        missing, _, how = line.partition(' (')
+        assert how.startswith(f'made by `make {target}` in a checkout')
+        assert missing.rpartition(' ')[2] in rules
+    assert f'\n{target}: ' in rules

@@ -1,6 +1,9 @@
 """enlarge/tiles.py: arrays and tensors of every kind that is accepted, cut into tiles that leave no seam."""
 
+import os
 import re
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -10,14 +13,17 @@ from samples import make_image, make_net
 from tiny import ROOT
 
 from facesr_plugin.data.images import list_images, read_image
+from facesr_plugin.enlarge import tiles
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network
 from facesr_plugin.enlarge.tiles import (
     choose_precision,
+    default_tile,
     receptive_radius,
     upscale_image,
     upscale_images,
     upscale_tensor,
 )
+from facesr_plugin.run import memory
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
@@ -222,3 +228,64 @@ def test_several_at_once_are_as_each_alone():
     net, images = make_net(), [make_image(9, 7, 4), make_image(9, 7, 4)[::-1], np.full((9, 7, 4), 80, np.uint8)]
     for image, result in zip(images, upscale_images(net, images, tile=5), strict=True):
         assert np.abs(result.astype(int) - upscale_image(net, image, tile=5)).max() <= 1
+
+
+@pytest.mark.parametrize('scale', [1, 2, 3, 4, 8])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_bands_give_the_whole_picture(monkeypatch, scale, channels):
+    net = make_net(upscale=scale, num_in_ch=channels, num_out_ch=channels)
+    image = make_image(13, 11, 4)
+    whole = upscale_image(net, image)
+    monkeypatch.setattr(tiles, 'BAND_PIXELS', 22)
+    assert np.abs(whole.astype(int) - upscale_image(net, image)).max() <= 1
+    monkeypatch.setattr(tiles, 'RECONSTRUCTION_RADIUS', 0)
+    assert np.abs(whole.astype(int) - upscale_image(net, image)).max() > 1
+
+
+@pytest.mark.parametrize(
+    ('free', 'side'), [(2**40, 512), (2_300_000_000, 512), (2**31, 256), (2**29, 128), (0, 128), (None, 256)]
+)
+def test_tiles_are_as_large_as_memory_allows(monkeypatch, free, side):
+    """Six maps of 64 features in fp32 of 512 + 86 px a side are 549 MB, a quarter of 2.2 GB."""
+    monkeypatch.setattr(tiles, 'free_memory', lambda device: free)
+    assert default_tile(load_network(DEFAULT_WEIGHTS), torch.device('cpu')) == side
+
+
+def test_free_memory(monkeypatch, tmp_path):
+    system, group = tmp_path / 'meminfo', tmp_path / 'group'
+    monkeypatch.setattr(memory, 'SYSTEM', system)
+    monkeypatch.setattr(memory, 'GROUP', group)
+    cpu = torch.device('cpu')
+    assert memory.free_memory(cpu) is None
+    system.write_text('MemTotal: 900 kB\nMemFree: 10 kB\nMemAvailable: 700 kB\n')
+    assert memory.free_memory(cpu) == 700 * 1024
+    group.mkdir()
+    (group / 'memory.max').write_text('max\n')
+    assert memory.free_memory(cpu) == 700 * 1024
+    (group / 'memory.max').write_text('5000\n')
+    (group / 'memory.current').write_text('1000\n')
+    assert memory.free_memory(cpu) == 4000
+    assert memory.free_memory(torch.device('mps')) is None
+
+
+PEAK = """
+import sys, numpy as np, torch
+from samples import make_net
+from facesr_plugin.enlarge.tiles import upscale_image
+net, mark = make_net(num_block=1), lambda: next(
+    int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM:')
+)
+image = np.random.default_rng(0).integers(0, 256, (1000, 1500, 4), np.uint8)
+upscale_image(net, image[:300, :300], tile=128)
+before = mark()
+result = upscale_image(net, image, tile=128)
+print((mark() - before) * 1024 / result.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='Linux tells the peak memory of a process')
+def test_a_large_picture_needs_little_more_than_its_result():
+    """It needed 3.2 times that when the picture was converted, and its alpha enlarged, as a whole."""
+    env = os.environ | {'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')])}
+    done = subprocess.run([sys.executable, '-c', PEAK], capture_output=True, text=True, env=env, check=True)
+    assert 0.9 < float(done.stdout) < 2.2

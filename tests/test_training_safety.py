@@ -228,6 +228,21 @@ def test_guard_goes_on_counting():
         second.check(20)
 
 
+@pytest.mark.parametrize('max_norm', [None, 3.0])
+@pytest.mark.parametrize('fused', [True, False])
+def test_finite_gradients_whose_norm_is_beyond_fp32(fused, max_norm):
+    """Squares of 1.8e19 and more are infinite in fp32; at 754be97 such a step was taken for one with bad gradients."""
+    weight = torch.nn.Parameter(torch.zeros(4))
+    weight.grad = torch.tensor([1e30, -1e30, 1e30, 1e30])
+    optimizer = torch.optim.Adam([weight], lr=0.1, fused=fused)
+    guard = FiniteGuard(torch.device('cpu'), max_norm)
+    guard.step(optimizer, torch.amp.GradScaler('cpu', enabled=False))
+    assert guard.skipped == 0
+    if max_norm:
+        torch.testing.assert_close(weight.grad, torch.tensor([1.5, -1.5, 1.5, 1.5]))  # of the norm 3
+        torch.testing.assert_close(weight.detach(), torch.tensor([-0.1, 0.1, -0.1, -0.1]))
+
+
 def test_guard_counts_in_a_row():
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.Adam([weight], fused=True)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import cv2
@@ -161,8 +162,26 @@ def test_out_of_memory(work, monkeypatch, capsys, how):
 
     write(Path('a.png'), make_image(4, 4, 3))
     monkeypatch.setattr(files, 'upscale_image', fail)
-    assert run('-i', 'a.png') == 1
+    assert run('-i', 'a.png', '--tile', '256') == 1
     assert 'skipped: a.png: out of memory; a --tile below 256 needs less\n' in capsys.readouterr().err
+
+
+def test_a_large_result_is_gone_before_the_next_is_made(work, monkeypatch):
+    for name in 'abc':
+        write(Path(f'in/{name}.png'), make_image(9, 7, 3))
+    alive, most = [], []
+
+    def enlarge(*args, **kwargs):
+        most.append(sum(result() is not None for result in alive))
+        result = upscale_image(*args, **kwargs)
+        alive.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr(files, 'upscale_image', enlarge)
+    monkeypatch.setattr(files, 'BATCH_PIXELS', 0)
+    monkeypatch.setattr(files, 'BEHIND_BYTES', 100)
+    assert run('-i', 'in') is None
+    assert most == [0, 0, 0]
 
 
 def test_other_errors_are_not_taken_for_it(work, monkeypatch):
@@ -374,7 +393,7 @@ def test_an_output_folder_that_the_terminal_cannot_print(work):
 
 
 # -------------------------------------------------------------------- start-up
-HEAVY = ('torch', 'cv2', 'numpy', 'PIL', 'basicsr', 'torchvision', 'matplotlib')
+HEAVY = ('torch', 'cv2', 'numpy', 'PIL', 'basicsr', 'torchvision', 'matplotlib', 'torch._dynamo')
 
 
 def imported_by(*options: str) -> tuple[int, set[str]]:
@@ -408,7 +427,7 @@ def test_one_picture_with_the_default_weights_needs_no_basicsr(work):
     write(Path('a.png'), make_image(4, 5, 3))
     status, imported = imported_by('-i', 'a.png', '--device', 'cpu')
     assert status == 0
-    assert not imported & {'basicsr', 'torchvision', 'matplotlib'}
+    assert not imported & {'basicsr', 'torchvision', 'matplotlib', 'torch._dynamo'}  # the last: PyTorch's compiler
 
 
 def test_ctrl_c_during_start_up(work):

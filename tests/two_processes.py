@@ -1,6 +1,6 @@
 """Two optimisation steps on a given batch, or on this process's part of it; a script for test_distributed.
 
-python two_processes.py FORWARD OUTPUT            the whole batch in one process
+python two_processes.py FORWARD OUTPUT            the whole batch in one process; `second`: the second stage
 torchrun --nproc_per_node=2 two_processes.py ...  half of it in each
 """
 
@@ -12,7 +12,7 @@ import facesr_plugin
 # isort: split
 import torch
 from basicsr.utils.dist_util import get_dist_info
-from small import model_options
+from small import SECOND_STAGE, model_options
 from torch import distributed
 
 forward, output = sys.argv[1], Path(sys.argv[2])
@@ -22,9 +22,13 @@ if is_dist:
 rank, world_size = get_dist_info()
 
 torch.manual_seed(0)
-changes = {'train.pixel_opt.forward': forward, 'train.total_iter': 2, 'train.scheduler.periods': [2]}
+changes = {'train.total_iter': 2, 'train.scheduler.periods': [2]}
+if forward == 'second':
+    changes |= {**SECOND_STAGE, 'train.feature_opt': {'loss_weight': 1.0}}
+else:
+    changes |= {'train.pixel_opt.forward': forward}
 opt = model_options(output.parent, changes) | {'dist': is_dist, 'rank': rank, 'world_size': world_size}
-model = facesr_plugin.AlphaRealESRNetModel(opt)
+model = getattr(facesr_plugin, opt['model_type'])(opt)
 generator = torch.Generator().manual_seed(1)
 for iteration in (1, 2):
     lq, gt = torch.rand(4, 3, 12, 12, generator=generator), torch.rand(4, 3, 48, 48, generator=generator)
@@ -33,6 +37,9 @@ for iteration in (1, 2):
     model.optimize_parameters(iteration)
 log = model.get_current_log()
 if rank == 0:
-    torch.save({'params': model.get_bare_model(model.net_g).state_dict(), 'l_pix': log['l_pix']}, output)
+    params = model.get_bare_model(model.net_g).state_dict()
+    if forward == 'second':
+        params |= model.get_bare_model(model.net_d).state_dict()
+    torch.save({'params': params, 'l_pix': log['l_pix']}, output)
 if is_dist:
     distributed.destroy_process_group()

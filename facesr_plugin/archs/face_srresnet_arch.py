@@ -84,7 +84,15 @@ class FaceSRResNet(nn.Module):
         """
         if x.shape[1] != 1 == self.conv_first.in_channels:
             return self(x.flatten(0, 1).unsqueeze(1)).unflatten(0, x.shape[:2]).squeeze(2)
-        out = self.body(self.lrelu(self.conv_first(x)).to(x.dtype))
+        return self.reconstruct(self.features(x), x)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute (B, num_feat, H, W), which most of the work goes into."""
+        return self.body(self.lrelu(self.conv_first(x)).to(x.dtype))
+
+    def reconstruct(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Compute the picture of features and the input; the result depends on two pixels of them around its own."""
+        out = features
         for name in SHUFFLES[self.upscale]:
             out = self.lrelu(self.pixel_shuffle(getattr(self, name)(out)))
         out = self.conv_last(self.lrelu(self.conv_hr(out)))
@@ -98,6 +106,8 @@ def _conv(channels: int, out_channels: int) -> nn.Conv2d:
 @torch.no_grad()
 def _initialise(*layers: nn.Conv2d) -> None:
     """Begin with a tenth of He's normal weights and no bias, so that the residual paths are weak at first."""
+    if layers[0].weight.is_meta:  # for a draw of nothing PyTorch imports its compiler, which takes two seconds
+        return
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight).mul_(0.1)
         nn.init.zeros_(layer.bias)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from facesr_plugin.command_line import Parser
 from facesr_plugin.data.image_source import Images, open_images
+from facesr_plugin.data.lmdb_images import name_of
 from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
 from facesr_plugin.enlarge.network import load_network, pick_device
 from facesr_plugin.errors import UserError
@@ -111,4 +112,4 @@ def open_candidates(args: argparse.Namespace, hr: Images, problems: list[str]) -
 def strangers(hr: Images, images: Images, template: str = '{}') -> list[str]:
     """Return a line if some pictures are of no HR picture."""
     rest = sorted(set(images.keys) - {judging.partner(key, template) for key in hr.keys})
-    return [f'{images.root}: {len(rest)} pictures of no HR picture are left out, as {rest[0]}'] if rest else []
+    return [f'{images.root}: {len(rest)} pictures of no HR picture are left out, as {name_of(rest[0])}'] if rest else []

@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--outscale', type=float, metavar='FACTOR', help="how much larger results are, at most the network's own factor"
     )
-    parser.add_argument('--tile', type=int, default=256, help='cut pictures into squares of so many px; less memory')
+    parser.add_argument('--tile', type=int, help='cut pictures into squares of so many px; what memory allows without')
     parser.add_argument('--device', type=device_name, default='auto', help=DEVICE_HELP)
     parser.add_argument(
         '--precision',
@@ -67,8 +67,9 @@ def check_options(args: argparse.Namespace) -> None:
         UserError: An option is not as expected.
     """
     for name, low, high in (('quality', 1, 100), ('tile', 1, 2**20)):
-        if not low <= getattr(args, name) <= high:
-            raise UserError(f'--{name}: {low} to {high} expected, got {getattr(args, name)}')
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
+            raise UserError(f'--{name}: {low} to {high} expected, got {value}')
     if args.outscale is not None and not 0 < args.outscale <= 4:
         raise UserError(f'--outscale: above 0, 4 at most expected, got {args.outscale:g}')
     if args.output.suffix.lower() in READ and not args.output.is_dir():

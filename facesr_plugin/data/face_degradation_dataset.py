@@ -50,7 +50,7 @@ class FaceDegradationOptions(KernelRanges):
         None, description='cuda: copy batches ahead of time; cpu: not used, the loader processes do that'
     )
     num_prefetch_queue: PositiveCount = Field(1, description='as in files of BasicSR; not used')
-    pin_memory: bool = Field(False, description='needed by prefetch_mode cuda')
+    pin_memory: bool | None = Field(None, description='prefetch_mode cuda needs it; default: on CUDA')
     persistent_workers: bool = Field(False, description='keep the loader processes between epochs')
 
     phase: Literal['train'] = Field('train', description='set by BasicSR')

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from facesr_plugin.data.images import list_images, read_image, read_shape
-from facesr_plugin.data.lmdb_images import LmdbImages, image_key
+from facesr_plugin.data.lmdb_images import LmdbImages, image_key, name_of
 from facesr_plugin.errors import UserError, each
 
 Backend = Literal['lmdb', 'disk']  # `io_backend.type`
@@ -53,7 +53,7 @@ class FolderImages:
             UserError: The key is unknown, or its file cannot be read.
         """
         if key not in self._files:
-            raise UserError(f'{self.root}: no image {key}')
+            raise UserError(f'{self.root}: no image {name_of(key)}')
         return read_image(self.root / self._files[key])
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import lmdb
 import numpy as np
@@ -31,6 +31,16 @@ def image_key(name: str | Path) -> str:
     return quote(os.fsencode(Path(name).with_suffix('').as_posix())).replace('.', '%2E')
 
 
+def name_of(key: str) -> str:
+    """Return the name that an image's key stands for, to be shown; bytes that are no text become a sign for that.
+
+    Example:
+        >>> name_of('J%C3%B6rg/a%2Eb')
+        'Jörg/a.b'
+    """
+    return unquote(key, errors='replace')
+
+
 class LmdbImages:
     """The images of an LMDB, PNG or raw; it can be sent to other processes and outlives a fork.
 
@@ -39,7 +49,7 @@ class LmdbImages:
 
     Attributes:
         keys: In the order of meta_info.txt.
-        names: What messages call the images: their keys.
+        names: What messages call the images.
         shapes: (height, width) of each, px.
         has_raw: Whether there are values that stock BasicSR cannot read.
 
@@ -50,7 +60,8 @@ class LmdbImages:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._meta = _read_meta(self.root)
-        self.keys = self.names = list(self._meta)
+        self.keys = list(self._meta)
+        self.names = list(map(name_of, self.keys))
         self.shapes = [(height, width) for height, width, _ in self._meta.values()]
         self.has_raw = any(is_raw for _, _, is_raw in self._meta.values())
         with _environment(self.root).begin(buffers=True) as txn:
@@ -64,20 +75,20 @@ class LmdbImages:
             UserError: The key is unknown, or its value no image of the size that meta_info.txt gives.
         """
         if key not in self._meta:
-            raise UserError(f'{self.root}: no image {key}')
+            raise UserError(f'{self.root}: no image {name_of(key)}')
         height, width, is_raw = self._meta[key]
+        name = f'{self.root}: {name_of(key)}'
         with _environment(self.root).begin(buffers=True) as txn:
             value = _get(txn, self.root, key)
             if not is_raw:
-                image = decode_image(value, f'{self.root}: {key}')
+                image = decode_image(value, name)
             elif len(value) == height * width * 3:
                 image = np.frombuffer(value, np.uint8).reshape(height, width, 3).copy()
             else:
-                raise UserError(f'{self.root}: {key}: {height * width * 3} raw bytes expected, got {len(value)}')
+                raise UserError(f'{name}: {height * width * 3} raw bytes expected, got {len(value)}')
         if image.shape[:2] != (height, width):
             raise UserError(
-                f'{self.root}: {key}: {width}x{height} px expected from meta_info.txt,'
-                f' got {image.shape[1]}x{image.shape[0]}'
+                f'{name}: {width}x{height} px expected from meta_info.txt, got {image.shape[1]}x{image.shape[0]}'
             )
         return image
 
@@ -174,9 +185,9 @@ def _get(txn: lmdb.Transaction, path: Path, key: str) -> memoryview:
     try:
         value = txn.get(key.encode())
     except lmdb.Error as error:
-        raise UserError(f'{path}: {key}: cannot be read ({error})') from error
+        raise UserError(f'{path}: {name_of(key)}: cannot be read ({error})') from error
     if value is None:
-        raise UserError(f'{path}: no image {key}')
+        raise UserError(f'{path}: no image {name_of(key)}')
     return value
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facesr_plugin.data.images import list_images
-from facesr_plugin.data.lmdb_images import LmdbImages, close, image_key
+from facesr_plugin.data.lmdb_images import LmdbImages, close, image_key, name_of
 from facesr_plugin.errors import UserError, raise_all
 from facesr_plugin.files import sync
 
@@ -149,7 +149,7 @@ def _verify(part: Path, path: Path, expected: dict[str, bytes], pool: ThreadPool
     digests = pool.imap(lambda key: _digest(images.read(key)), images.keys)
     for key, digest in zip(tqdm(images.keys, desc='verify', unit='image'), digests, strict=True):
         if digest != expected[key]:
-            raise UserError(f'{path}: {key}: not read back as it was written; is the disk sound?')
+            raise UserError(f'{path}: {name_of(key)}: not read back as it was written; is the disk sound?')
     close(part)
 
 

@@ -5,7 +5,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from facesr_plugin.data.image_source import Backend, Images, open_images
-from facesr_plugin.data.lmdb_images import LmdbImages
+from facesr_plugin.data.lmdb_images import LmdbImages, name_of
 from facesr_plugin.data.sizes import check_pair
 from facesr_plugin.errors import UserError, each, raise_all
 
@@ -27,20 +27,24 @@ def check_pairs(
         UserError: An image has no partner, or not `scale` times its partner's size; or as `check_images`.
     """
     lr, hr = _open_plain(lr_root, backend), _open_plain(hr_root, backend)
-    lr_at, hr_at = ({name: index for index, name in enumerate(images.names)} for images in (lr, hr))
-    names = hr.names if listed is None or backend == 'lmdb' else _listed_names(listed, hr_root, hr_at)
+    is_lmdb, shown = (True, name_of) if backend == 'lmdb' else (False, str)
+    lr_names, hr_names = (images.keys if is_lmdb else images.names for images in (lr, hr))
+    lr_at, hr_at = ({name: index for index, name in enumerate(names)} for names in (lr_names, hr_names))
+    names = hr_names if listed is None or is_lmdb else _listed_names(listed, hr_root, hr_at)
 
     def partner_of(name: str) -> str:
         path = Path(name)
-        partner = name if backend == 'lmdb' else str(path.with_name(template.format(path.stem) + path.suffix))
+        partner = name if is_lmdb else str(path.with_name(template.format(path.stem) + path.suffix))
         if partner not in lr_at:
-            raise UserError(f'{lr_root}: {partner} expected, the LR image of {hr_root}: {name}')
-        check_pair(lr.shapes[lr_at[partner]], hr.shapes[hr_at[name]], scale, f'{hr_root}: {name}')
+            raise UserError(f'{lr_root}: {shown(partner)} expected, the LR image of {hr_root}: {shown(name)}')
+        check_pair(lr.shapes[lr_at[partner]], hr.shapes[hr_at[name]], scale, f'{hr_root}: {shown(name)}')
         return partner
 
     partners = each(partner_of, names)
-    if len(names) == len(hr.names):
-        raise_all(f'{lr_root}: {name} has no HR image in {hr_root}' for name in sorted(lr_at.keys() - set(partners)))
+    if len(names) == len(hr_names):
+        raise_all(
+            f'{lr_root}: {shown(name)} has no HR image in {hr_root}' for name in sorted(lr_at.keys() - set(partners))
+        )
     _read_all([(hr, hr.keys[hr_at[name]]) for name in names] + [(lr, lr.keys[lr_at[name]]) for name in partners])
 
 

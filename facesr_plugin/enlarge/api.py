@@ -24,7 +24,7 @@ def upscale(
     image: Picture,
     weights: str | Path | None = None,
     device: str | torch.device = 'auto',
-    tile: int = 256,
+    tile: int | None = None,
     precision: str = 'auto',
 ) -> Picture:
     """Enlarge a picture four times with the trained network that comes with the plugin, or with another one.
@@ -43,7 +43,7 @@ def upscale(
         device: Where the network runs: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`, or a `torch.device`. `auto` takes the
             device of a tensor, and for the rest CUDA, else MPS, else the CPU.
         tile: Side of the squares that large pictures are cut into, pixels of the input; less needs less memory and
-            gives the same picture.
+            gives the same picture. None takes what memory allows.
         precision: What the network computes in: `fp32`, `bf16` or `fp16`. `auto` is bf16 for pixels of 8 bits where
             the device computes it natively, which changes a result by one level of 255 at most, and fp32 otherwise.
 
@@ -87,7 +87,7 @@ def _load(path: Path, changed: int, device: torch.device) -> FaceSRResNet:
     return load_network(path).to(device)
 
 
-def _upscale_pil(net: FaceSRResNet, image: Image.Image, tile: int, precision: str) -> Image.Image:
+def _upscale_pil(net: FaceSRResNet, image: Image.Image, tile: int | None, precision: str) -> Image.Image:
     """Upscale a PIL image by way of an array; orientation, palettes and transparent colours are resolved first."""
     image = _upright(image)
     if image.mode.startswith('I;16'):

@@ -15,16 +15,17 @@ from tqdm import tqdm
 
 from facesr_plugin.enlarge.other import Network
 from facesr_plugin.enlarge.plan import STDIO
-from facesr_plugin.enlarge.tiles import upscale_image, upscale_images
+from facesr_plugin.enlarge.tiles import Tile, default_tile, upscale_image, upscale_images
 from facesr_plugin.errors import UserError, is_out_of_memory
 from facesr_plugin.pictures.colour import to_srgb
 from facesr_plugin.pictures.formats import WRITTEN, size_problem
 from facesr_plugin.pictures.picture import Metadata, Picture
 from facesr_plugin.pictures.read import decode_picture, read_file
-from facesr_plugin.pictures.write import encode_picture, write_picture
+from facesr_plugin.pictures.write import encode_parts, write_picture
 
 BATCH_PIXELS = 16 * 128**2  # of the pictures that run through the network at once
-AHEAD_BYTES, AHEAD_COUNT, BEHIND_COUNT = 2**26, 32, 4  # decoded and waiting; being encoded
+AHEAD_BYTES, AHEAD_COUNT = 2**26, 32  # decoded and waiting
+BEHIND_BYTES, BEHIND_COUNT = 2**27, 4  # being encoded
 DECODED = 10  # bytes in memory of a byte in a file, about
 Say = Callable[[str], None]
 
@@ -37,7 +38,7 @@ class Enlarger:
         net: The network, on the device that is to work.
         kind: Format of the results, one of `formats.WRITTEN`.
         quality: Of JPEG and WebP, 1 to 100.
-        tile: Side of the squares that pictures are cut into, px of the input.
+        tile: Side of the squares that pictures are cut into, px of the input; None for what memory allows.
         outscale: How much larger results are; None for as much as the network makes them.
         precision: See `tiles`.
         srgb: Whether colours are converted to sRGB.
@@ -48,7 +49,7 @@ class Enlarger:
     net: Network
     kind: str = 'png'
     quality: int = 95
-    tile: int = 256
+    tile: int | None = None
     outscale: float | None = None
     precision: str = 'auto'
     srgb: bool = False
@@ -82,8 +83,7 @@ class Enlarger:
         Raises:
             UserError: Memory ran out.
         """
-        quiet = self.quiet or max(picture.pixels.shape[:2]) <= self.tile
-        progress = partial(tqdm, desc=name, unit='tile', leave=False, disable=quiet)
+        progress = partial(_progress, name=name, quiet=self.quiet)
         try:
             frames = [
                 self.fit(upscale_image(self.net, frame, self.tile, progress=progress, precision=self.precision), frame)
@@ -92,7 +92,8 @@ class Enlarger:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise UserError(f'{name}: out of memory; a --tile below {self.tile} needs less') from error
+            tile = self.tile or default_tile(self.net, next(self.net.parameters()).device)
+            raise UserError(f'{name}: out of memory; a --tile below {tile} needs less') from error
         return picture.with_frames(frames)
 
     def enlarge_batch(self, pictures: list[Picture]) -> list[Picture] | None:
@@ -122,7 +123,7 @@ class Enlarger:
         if target != STDIO:
             write_picture(target, picture, self.quality)
             return
-        sys.stdout.buffer.write(encode_picture(picture, self.kind, self.quality))
+        sys.stdout.buffer.writelines(encode_parts(picture, self.kind, self.quality))
         sys.stdout.buffer.flush()
 
 
@@ -165,14 +166,16 @@ def upscale_files(enlarger: Enlarger, sources: Mapping[Path, Path]) -> int:
                 bar.update()
 
         with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(2) as writers:
-            behind: deque[Future] = deque()
+            behind: deque[tuple[Future, int]] = deque()
             try:
                 for batch in _batches(_read_ahead(enlarger, sources, readers, fail, say)):
                     for job, result in _enlarged(enlarger, batch, fail):
-                        behind.append(writers.submit(enlarger.write, job.target, result))
-                        while len(behind) > BEHIND_COUNT:
-                            finish(behind.popleft())
-                for writing in behind:
+                        size = sum(frame.nbytes for frame in result.frames)
+                        behind.append((writers.submit(enlarger.write, job.target, result), size))
+                        del result  # a large one is gone once it is written, before the next is made
+                        while len(behind) > BEHIND_COUNT or sum(size for _, size in behind) > BEHIND_BYTES:
+                            finish(behind.popleft()[0])
+                for writing, _ in behind:
                     finish(writing)
             except BaseException:  # Ctrl-C: what has not begun does not begin
                 readers.shutdown(cancel_futures=True)
@@ -192,8 +195,13 @@ def _enlarged(enlarger: Enlarger, batch: list[Job], fail: Callable[[UserError], 
             result = enlarger.enlarge(job.picture, 'stdin' if job.path == STDIO else str(job.path))
         except UserError as error:
             fail(error)
-        else:
-            yield job, result
+            continue
+        yield job, result
+        del result
+
+
+def _progress(tiles: list[Tile], name: str, quiet: bool) -> Iterable[Tile]:
+    return tqdm(tiles, desc=name, unit='tile', leave=False, disable=quiet or len(tiles) == 1)
 
 
 def _read_ahead(

@@ -22,9 +22,10 @@ from facesr_plugin.losses.regularized_l1_loss import check_alpha, l1_per_image
 from facesr_plugin.models import step
 from facesr_plugin.models.execution import Execution
 from facesr_plugin.models.pair_pool import PairPool
-from facesr_plugin.models.record import Record, report
+from facesr_plugin.models.record import BestRule, Record, report
 from facesr_plugin.models.validation import STANDARD_METRICS, Scores, evaluate, evaluate_baselines
 from facesr_plugin.run import checkpoint, state
+from facesr_plugin.run.device import device_for, device_of_data
 from facesr_plugin.run.finite_guard import FiniteGuard
 from facesr_plugin.run.processes import from_first
 
@@ -61,8 +62,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self.baselines: dict[str, dict[str, float]] = {}
         self.decides: str | None = (opt.get('val') or {}).get('decides')  # else the first set with HR images
         self.val_data: dict[str, dict[str, int]] = {}  # fingerprints of validation sets
-        device = torch.device('cuda' if opt['num_gpu'] else 'cpu')
-        self.execution = Execution.from_options(opt.get('train') or {}, device)
+        self.execution = Execution.from_options(opt.get('train') or {}, device_for(opt['num_gpu']))
+        self.data_device = device_of_data(self.execution.device)
         # Not RealESRNetModel's: that one puts JPEG and sharpening modules on CUDA, which this model does not use.
         super(RealESRNetModel, self).__init__(opt)
 
@@ -78,9 +79,9 @@ class AlphaRealESRNetModel(RealESRNetModel):
         self._state_due: int | None = None  # the epoch of an iteration whose state is due
         self._saved: tuple[int, int] | None = None  # epoch and iteration of the last state that was saved
         seed = int(np.random.SeedSequence([opt['manual_seed'], opt['rank']]).generate_state(1)[0])
-        self.streams = RandomStreams(seed, self.device)
+        self.streams = RandomStreams(seed, self.data_device)
         self.pool = PairPool(opt['queue_size'], self.streams.torch) if opt.get('queue_size', 180) else None
-        self.record = Record(Path(opt['path']['experiments_root']))
+        self.record = Record(Path(opt['path']['experiments_root']), BestRule.from_options(opt.get('val') or {}))
         self.scaler = self.execution.scaler()
         self.guard = FiniteGuard(self.device, opt['train'].get('grad_clip'))
         self.val_sets = [block['name'] for phase, block in opt['datasets'].items() if phase.startswith('val')]
@@ -97,6 +98,10 @@ class AlphaRealESRNetModel(RealESRNetModel):
             f'Running in {self.execution.precision}, channels_last: {self.execution.channels_last},'
             f' compile: {self.execution.compile}, on {self.device.type}.'
         )
+        if self.data_device != self.device:
+            get_root_logger().info(
+                f'Images are degraded on the {self.data_device.type}: {self.device.type} lacks some of what that takes.'
+            )
 
     def get_optimizer(self, optim_type: str, params: list, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         """Know AdamW besides BasicSR's Adam, and update all parameters in one kernel unless told not to."""
@@ -108,7 +113,11 @@ class AlphaRealESRNetModel(RealESRNetModel):
 
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Prepare the network as `train` says; wrap it on the CPU too, where DDP takes no device numbers."""
+        self.device = self.execution.device  # BasicSR's constructor knows CUDA and the CPU only
         self.execution.prepare(net)
+        return self._distribute(net)
+
+    def _distribute(self, net: torch.nn.Module) -> torch.nn.Module:
         if self.opt['dist'] and self.device.type == 'cpu':
             return DistributedDataParallel(net.to(self.device))
         return super().model_to_device(net)
@@ -141,16 +150,17 @@ class AlphaRealESRNetModel(RealESRNetModel):
     @torch.no_grad()
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch of HR patches, uint8 or float in [0, 1], and of kernels; degrade it and mix it with the pool."""
-        gt = data['gt'].to(self.device, non_blocking=True)
+        gt = data['gt'].to(self.data_device, non_blocking=True)
         if gt.dtype == torch.uint8:
             gt = gt.float().div_(255)
         if self.opt.get('gt_usm', False):
             gt = usm_sharpen(gt)
-        kernels = [data[name].to(self.device, non_blocking=True) for name in ('kernel1', 'kernel2', 'sinc_kernel')]
+        kernels = [data[name].to(self.data_device, non_blocking=True) for name in ('kernel1', 'kernel2', 'sinc_kernel')]
         lq = degrade(gt, *kernels, self.ranges, self.opt['scale'], self.streams)
         if self.opt.get('gt_size'):
             gt, lq = self._crop(gt, lq, self.opt['gt_size'])
-        self.lq, self.gt = self.pool.exchange(lq, gt) if self.pool else (lq, gt)
+        pairs = self.pool.exchange(lq, gt) if self.pool else (lq, gt)
+        self.lq, self.gt = (images.to(self.device) for images in pairs)
 
     def _crop(self, gt: torch.Tensor, lq: torch.Tensor, gt_size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cut the same random patch out of every pair."""
@@ -182,7 +192,9 @@ class AlphaRealESRNetModel(RealESRNetModel):
         """
         self.current_iter = current_iter
         self.optimizer_g.zero_grad(set_to_none=True)
-        outcomes = step.run_step(self._parts(), self._run_network, self._loss_of, self._backward, self._no_sync)
+        outcomes = step.run_step(
+            self._parts(), self._run_network, self._loss_of, self._backward, self._no_sync, self._further_loss
+        )
         self.record.add(outcomes, len(self.lq))
         self.guard.step(self.optimizer_g, self.scaler)
         if self.device.type == 'cpu':  # elsewhere it waits for the next log line
@@ -206,7 +218,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
         degraded, clean = (share * weight for weight in self.cri_pix.branch_weights(self.alpha))
         if clean == 0:  # nothing of the clean branch is left
             return step.degraded_only(lq, gt, degraded)
-        branches = (lq, resize_clean(gt, self.opt['scale'], self.cri_pix.clean_mode), gt, (degraded, clean))
+        clean_lq = resize_clean(gt.to(self.data_device), self.opt['scale'], self.cri_pix.clean_mode).to(self.device)
+        branches = (lq, clean_lq, gt, (degraded, clean))
         match self.cri_pix.forward_mode:
             case 'concat':
                 return step.concat(*branches)
@@ -226,6 +239,11 @@ class AlphaRealESRNetModel(RealESRNetModel):
             return share * self.cri_pix(pred, part.gt), l1_per_image(pred.detach(), part.gt)
         per_image = self.cri_pix(pred, part.gt)
         return (part.weight * per_image).sum(), per_image
+
+    def _further_loss(self, pred: torch.Tensor, part: step.Part) -> torch.Tensor | float:
+        """Return what a part's gradient is of besides the pixel loss."""
+        del pred, part
+        return 0.0
 
     def _backward(self, loss: torch.Tensor) -> None:
         self.scaler.scale(loss).backward()
@@ -309,7 +327,10 @@ class AlphaRealESRNetModel(RealESRNetModel):
             net.eval()
         show = opt['val'].get('pbar', False) and opt['rank'] == 0
         pairs = tqdm(dataloader, desc=f'Validation {name}', unit='image', disable=not show)
-        scores = evaluate(networks, pairs, opt['scale'], metrics, self.device, write if save_img else None)
+        # Not the modules: what is compiled is compiled for training, and would be anew for each size and mode.
+        forwards = {label: net.forward for label, net in networks.items()}
+        with self.execution.exact():
+            scores = evaluate(forwards, pairs, opt['scale'], metrics, self.device, write if save_img else None)
         networks['params'].train(self.is_train)
         if 'psnr' in scores['params'].metrics and name not in self.baselines:  # they do not change during a run
             baselines = evaluate_baselines(dataloader, opt['scale'], metrics['psnr'], self.device)
@@ -358,7 +379,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             name: Of the validation set that they are of.
         """
         psnr = (self.opt['val'].get('metrics') or {}).get('psnr', STANDARD_METRICS['psnr'])
-        self.record.measure_on({'name': name, **self.val_data[name], 'psnr': psnr})
+        rule = {} if self.record.rule == BestRule() else {'rule': vars(self.record.rule)}
+        self.record.measure_on({'name': name, **self.val_data[name], 'psnr': psnr, **rule})
         kinds = self.record.improved(scores, self.current_iter)
         if not kinds or self.opt['rank'] != 0:
             return
@@ -382,8 +404,8 @@ class AlphaRealESRNetModel(RealESRNetModel):
             for key, net in self._networks().items()
         }
 
-    def _model_path(self, label: str | int) -> str:
-        return osp.join(self.opt['path']['models'], f'net_g_{label}.pth')
+    def _model_path(self, label: str | int, net: str = 'net_g') -> str:
+        return osp.join(self.opt['path']['models'], f'{net}_{label}.pth')
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the weights of an iteration, whose state is due then; -1 is the end of training and `latest`.
@@ -421,13 +443,6 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if self.tb_logger:
             self.tb_logger.flush()
         folder = Path(self.opt['path']['training_states'])
-        shared = {
-            'options': self.checked_opt,
-            'data': self.data,
-            'scaler': self.scaler.state_dict(),
-            'guard': self.guard.state_dict(),
-            'monitor': self.record.state_dict(),
-        }
         own = {
             'streams': self.streams.state_dict(),
             'pool': self.pool.state_dict() if self.pool else None,
@@ -439,10 +454,20 @@ class AlphaRealESRNetModel(RealESRNetModel):
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
         }
-        state.save(folder, {**stock, 'facesr': shared}, own)
+        state.save(folder, {**stock, 'facesr': self._shared_state()}, own)
         self._saved = epoch, current_iter
         if self.opt['rank'] == 0:
             state.prune(folder, Path(self.opt['path']['models']), self.opt['logger'].get('keep_states'))
+
+    def _shared_state(self) -> dict[str, Any]:
+        """Return what is one for all processes."""
+        return {
+            'options': self.checked_opt,
+            'data': self.data,
+            'scaler': self.scaler.state_dict(),
+            'guard': self.guard.state_dict(),
+            'monitor': self.record.state_dict(),
+        }
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state; one that stock BasicSR wrote lacks the model's own part.
@@ -459,13 +484,16 @@ class AlphaRealESRNetModel(RealESRNetModel):
         if saved is None:
             get_root_logger().warning('The training state is of another model: pair pool and history start anew.')
             return
+        self._load_shared_state(saved)
+        try:
+            self.streams.load_state_dict(saved['streams'])
+            if self.pool and saved['pool']:
+                self.pool.load_state_dict(saved['pool'], self.data_device)
+        except ValueError as error:
+            raise UserError(f'path.resume_state: {error}') from error
+
+    def _load_shared_state(self, saved: dict[str, Any]) -> None:
         self.scaler.load_state_dict(saved['scaler'])
         if 'guard' in saved:  # states saved before it was part of them lack it
             self.guard.load_state_dict(saved['guard'])
         self.record.load_state_dict(saved['monitor'], saved.get('averages'), self.opt['rank'], self.device)
-        try:
-            self.streams.load_state_dict(saved['streams'])
-            if self.pool and saved['pool']:
-                self.pool.load_state_dict(saved['pool'], self.device)
-        except ValueError as error:
-            raise UserError(f'path.resume_state: {error}') from error

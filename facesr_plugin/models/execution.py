@@ -1,5 +1,7 @@
 """How the network is run: number format, memory format, compilation. Degradation and loss stay in fp32."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,6 +9,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import nn
 
+from facesr_plugin.run.device import can_lay_out
 from facesr_plugin.run.precision import PRECISIONS, default_precision
 
 
@@ -44,7 +47,7 @@ class Execution:
         return cls(
             device=device,
             precision=train.get('precision') or default_precision(device),
-            channels_last=train.get('channels_last', True),
+            channels_last=train.get('channels_last', True) and can_lay_out(device),
             compile=train.get('compile', False),
         )
 
@@ -70,6 +73,16 @@ class Execution:
             return net(images)
         with torch.autocast(self.device.type, PRECISIONS[self.precision]):
             return net(images).float()
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Have convolutions in fp32 be that in this context: elsewhere PyTorch computes them in TF32 on CUDA."""
+        allowed = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = allowed
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return the loss scaler that fp16 needs; it does nothing in the other formats."""

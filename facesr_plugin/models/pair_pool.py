@@ -60,6 +60,8 @@ class PairPool:
         drawn_lq, drawn_gt = self.lq[slots].to(lq.dtype).div_(255), self.gt[slots].to(gt.dtype).div_(255)
         self.lq[slots] = _to_bytes(lq[new:])
         self.gt[slots] = _to_bytes(gt[new:])
+        if not new:
+            return drawn_lq, drawn_gt
         return torch.cat([lq[:new], drawn_lq]), torch.cat([gt[:new], drawn_gt])
 
     def state_dict(self) -> dict[str, Any]:

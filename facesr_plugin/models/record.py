@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from facesr_plugin.files import write
 from facesr_plugin.models.history import History
 from facesr_plugin.models.step import Outcome
 from facesr_plugin.models.validation import Scores
+from facesr_plugin.run.device import widest_float
 from facesr_plugin.run.processes import sum_over_processes
 
 LABELS = {'params': 'network', 'params_ema': 'EMA'}
@@ -23,12 +25,13 @@ class Averages:
     """Sums and counts by name, kept on the device: adding never waits for it, reading does, once."""
 
     def __init__(self) -> None:
-        self._totals: dict[str, torch.Tensor] = {}  # by name: sum and count, float64 (2,)
+        self._totals: dict[str, torch.Tensor] = {}  # by name: sum and count, (2,), in the widest float
 
     def add(self, name: str, values: torch.Tensor, chosen: torch.Tensor | None = None) -> None:
         """Add values, (n,), those that are finite, as of a skipped step they are not, and chosen, bool (n,)."""
         counts = torch.isfinite(values) if chosen is None else torch.isfinite(values) & chosen
-        total = torch.stack([torch.where(counts, values, 0).double().sum(), counts.double().sum()])
+        wide = widest_float(values.device)
+        total = torch.stack([torch.where(counts, values, 0).sum(dtype=wide), counts.sum(dtype=wide)])
         self._totals[name] = self._totals[name] + total if name in self._totals else total
 
     def take(self) -> dict[str, float]:
@@ -43,11 +46,43 @@ class Averages:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return sums and counts, for the training state."""
-        return {name: total.cpu() for name, total in self._totals.items()}
+        return {name: total.cpu().double() for name, total in self._totals.items()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor], device: torch.device) -> None:
         """Go on adding where `state` was taken."""
-        self._totals = {name: total.to(device) for name, total in state.items()}
+        self._totals = {name: total.to(widest_float(device)).to(device) for name, total in state.items()}
+
+
+@dataclass(frozen=True)
+class BestRule:
+    """Which weights are the best so far.
+
+    Attributes:
+        metric: Name of the metric that they are chosen by.
+        less_is_better: Of that metric, as of NIQE.
+        least_psnr: dB; weights below are never the best.
+    """
+
+    metric: str = 'psnr'
+    less_is_better: bool = False
+    least_psnr: float = -math.inf
+
+    @classmethod
+    def from_options(cls, val: dict[str, Any]) -> 'BestRule':
+        """Take `val.best` and `val.least_psnr`."""
+        metric = val.get('best', 'psnr')
+        options = (val.get('metrics') or {}).get(metric, {})
+        lower = {'calculate_niqe': 'lower'}.get(options.get('type'), 'higher')
+        return cls(metric, options.get('better', lower) == 'lower', val.get('least_psnr', -math.inf))
+
+    def is_better(self, score: dict[str, float], best: dict[str, float] | None) -> bool:
+        """Return whether a score, by metric, beats the best so far; None where there is none."""
+        if score['psnr'] < self.least_psnr:
+            return False
+        if best is None or self.metric not in best:
+            return True
+        gain = score[self.metric] - best[self.metric]
+        return gain < 0 if self.less_is_better else gain > 0
 
 
 class Record:
@@ -56,14 +91,17 @@ class Record:
     Args:
         folder: The experiment's folder, for `history.csv`, and for `further.json`: the last scores of each further
             validation set.
+        rule: Which weights are the best.
 
     Attributes:
-        best: Best validation PSNR of each kind of weights, dB, and its iteration: `best['params']['psnr']`.
+        best: The score of the best weights of each kind and its iteration: PSNR, dB, and what else they are chosen by:
+            `best['params']['psnr']`.
         best_of: What it was measured on: name and fingerprint of the set, options of the metric; None if not known.
         validated: The iteration at which each validation set was last gone through.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rule: BestRule = BestRule()) -> None:
+        self.rule = rule
         self.history = History(folder / 'history.csv')
         self._further, self._further_path = {}, folder / 'further.json'
         self.best: dict[str, dict[str, float]] = {}
@@ -83,6 +121,11 @@ class Record:
             self._since_log.add('l_degraded', outcome.per_image, ~outcome.is_clean)
             self._since_log.add('l_clean', outcome.per_image, outcome.is_clean)
             self._since_row.add('psnr', outcome.psnr, ~outcome.is_clean)
+
+    def note(self, values: dict[str, torch.Tensor]) -> None:
+        """Add a step's scalars, by their names in the log."""
+        for name, value in values.items():
+            self._since_log.add(name, value.reshape(1))
 
     def take_log(self, world_size: int) -> dict[str, float]:
         """Return the averages since the last log line, and images per second over all processes."""
@@ -132,7 +175,7 @@ class Record:
         """Say what the next scores are of, as `best_of`: the best of anything else, whatever its name, is void."""
         before, self.best_of = self.best_of, what
         if self.best and before is not None and {**before, 'name': what['name']} != what:
-            scores = ', '.join(f'{score["psnr"]:.4f} @ {score["iter"]:,}' for score in self.best.values())
+            scores = ', '.join(f'{score[self.rule.metric]:.4f} @ {score["iter"]:,}' for score in self.best.values())
             get_root_logger().warning(
                 f'Validation {what["name"]}: not what the best weights so far were chosen by ({before["name"]}, or its'
                 f' images or psnr then; best {scores}): the best starts anew'
@@ -140,22 +183,20 @@ class Record:
             self.best = {}
 
     def improved(self, scores: dict[str, Scores], current_iter: int) -> list[str]:
-        """Note which kinds of weights have their best PSNR so far, and return them; only finite ones count."""
-        psnr = {name: score.metrics['psnr'] for name, score in scores.items()}
-        for name, value in psnr.items():
-            if not math.isfinite(value) and not self._told_not_finite:
+        """Note which kinds of weights are the best so far, and return them; only finite scores count."""
+        better = []
+        for name, score in scores.items():
+            chosen = {metric: score.metrics[metric] for metric in {'psnr', self.rule.metric}}
+            bad = [(metric, value) for metric, value in chosen.items() if not math.isfinite(value)]
+            for metric, value in bad[: not self._told_not_finite]:
                 self._told_not_finite = True
                 why = 'an image that is met exactly' if value == math.inf else 'nothing is left to compare'
                 get_root_logger().warning(
-                    f'Validation: psnr {value} of the {LABELS[name]} is not finite ({why}): no history, no best'
+                    f'Validation: {metric} {value} of the {LABELS[name]} is not finite ({why}): no history, no best'
                 )
-        better = [
-            name
-            for name, value in psnr.items()
-            if math.isfinite(value) and (name not in self.best or value > self.best[name]['psnr'])
-        ]
-        for name in better:
-            self.best[name] = {'psnr': psnr[name], 'iter': current_iter}
+            if not bad and self.rule.is_better(chosen, self.best.get(name)):
+                self.best[name] = {**chosen, 'iter': current_iter}
+                better.append(name)
         return better
 
     def state_dict(self) -> dict[str, Any]:
@@ -222,7 +263,10 @@ def report(
     lines, scalars = [f'Validation {dataset}, {at}:'], {}
     for name, score in scores.items():
         values = '  '.join(f'{metric}: {value:.4f}' for metric, value in score.metrics.items())
-        record = f'  best psnr: {best[name]["psnr"]:.4f} @ {best[name]["iter"]:,}' if name in best else ''
+        record = ''
+        if name in best:
+            *_, metric = best[name].keys() - {'iter', 'psnr'} or ['psnr']
+            record = f'  best {metric}: {best[name][metric]:.4f} @ {best[name]["iter"]:,}'
         loss = f'  loss: {score.loss:.5f}' if baselines else ''
         lines.append(f'\t # {LABELS[name]}  {values}{loss}{record}')
         suffix = '_ema' if name == 'params_ema' else ''

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from facesr_plugin.losses.regularized_l1_loss import mean_per_image
+
 
 @dataclass(frozen=True)
 class Part:
@@ -105,6 +107,7 @@ def run_step(
     criterion: Callable[[torch.Tensor, Part], tuple[torch.Tensor, torch.Tensor]],
     backward: Callable[[torch.Tensor], None],
     no_sync: Callable[[], AbstractContextManager] = nullcontext,
+    further: Callable[[torch.Tensor, Part], torch.Tensor | float] = lambda pred, part: 0.0,
 ) -> list[Outcome]:
     """Run the parts one after the other; their gradients add up.
 
@@ -114,13 +117,14 @@ def run_step(
         criterion: Takes the network's images and the part; returns the part's loss, a scalar, and each image's, (n,).
         backward: Takes the scalar and adds its gradient to the parameters'.
         no_sync: Holds back the exchange of gradients between processes, for all parts but the last.
+        further: Returns what else the gradient is of, from the same arguments as `criterion`; no outcome tells it.
     """
     outcomes = []
     for number, part in enumerate(parts, 1):
         with no_sync() if number < len(parts) else nullcontext():
             pred = net(part.lq)
             loss, per_image = criterion(pred, part)
-            backward(loss)
+            backward(loss + further(pred, part))
         outcomes.append(Outcome(loss.detach(), per_image.detach(), _psnr(pred.detach(), part.gt), part.is_clean))
     return outcomes
 
@@ -132,5 +136,5 @@ def _one_branch(lq: torch.Tensor, gt: torch.Tensor, weight: float, is_clean: boo
 
 def _psnr(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     """Return each image's PSNR in dB, (B,), of (B, C, H, W) in [0, 1], not rounded to 8 bits."""
-    mse = (pred.clamp(0, 1) - gt).square_().flatten(1).mean(1)
+    mse = mean_per_image((pred.clamp(0, 1) - gt).square_())
     return -10 * torch.log10(mse.clamp_min(1e-12))

@@ -16,9 +16,7 @@ def check_name(where: str, name: str, registry: Registry) -> list[str]:
     return [f'{where}: a registered name expected, got {name!r}{did_you_mean(name, registry.keys())}']
 
 
-def check_open(
-    where: str, block: Block, registry: Registry, given: Iterable[str] = (), free: Iterable[str] = ()
-) -> list[str]:
+def check_open(where: str, block: Block | None, registry: Registry, given: Iterable[str] = ()) -> list[str]:
     """Check the keys of a block that is not ours against the parameters of its class or function.
 
     One that takes any keyword, as BasicSR's metrics do to share a call, is still told of a typo.
@@ -31,7 +29,7 @@ def check_open(
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     known = {name: p for name, p in takes.items() if p.kind in by_name and name not in given}
-    for key in block.model_extra.keys() - {*free, *known}:
+    for key in block.model_extra.keys() - known.keys():
         hint = did_you_mean(str(key), known)
         if not takes_any or 'did you mean' in hint:
             problems.append(f'{where}.{key}: unknown option{hint}')

@@ -6,14 +6,15 @@ Options are compared as the file has them, training images by what they are (`da
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from facesr_plugin.data.fingerprint import change
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.execution import default_precision
+from facesr_plugin.options.gpus import gpus_used
 from facesr_plugin.options.schedules import same_past
 from facesr_plugin.options.types import TrainingOptions
+from facesr_plugin.run.device import device_for
 
 ALLOW = '--allow_other_data'
 _LENGTH = 'train.total_iter'
@@ -42,15 +43,11 @@ def described(run: TrainingOptions) -> dict[str, Any]:
         Plain data, to be saved with the state: nested as in the file, with defaults; what is not set is None.
     """
     opt = run.model_dump(exclude=_FREE)
-    opt['train']['precision'] = run.train.precision or default_precision(_device(run))
+    opt['train']['precision'] = run.train.precision or default_precision(device_for(gpus_used(run)))
     train_set = {key: value for key, value in opt['datasets']['train'].items() if key not in _LOADING}
     if 'batch_size_per_gpu' in train_set:
         train_set['batch_size_per_gpu'] *= run.train.accumulate  # all images of an iteration
     return opt | {'datasets': {'train': train_set}}
-
-
-def _device(run: TrainingOptions) -> torch.device:
-    return torch.device('cuda' if run.num_gpu != 0 and torch.cuda.device_count() else 'cpu')
 
 
 def differences(now: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:

@@ -13,19 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.errors import UserError, one_line
+from facesr_plugin.errors import UserError, one_line, raise_all
 from facesr_plugin.files import write
 from facesr_plugin.options.check import check, check_state
 from facesr_plugin.options.compare import ALLOW, check_data
+from facesr_plugin.options.gpus import gpus_used
 from facesr_plugin.options.read import find_option_file, import_modules, load_yaml, override
 from facesr_plugin.options.schedules import EXTEND, RESTART, extend
 from facesr_plugin.options.types import RunOptions
 from facesr_plugin.run import checkpoint, state
+from facesr_plugin.run.device import device_for
 from facesr_plugin.run.processes import from_first, join
 
 _OLD_COPY = '# GENERATE TIME: '  # the first line of BasicSR's copy of an option file
@@ -121,6 +122,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     name = f'debug_{run.name}' if args.debug and not run.name.startswith('debug') else run.name
     root = Path(run.path.root or root_path).expanduser().resolve() / ('experiments' if is_train else 'results') / name
     _check_writable(root)
+    if not is_train or not (args.auto_resume or run.path.resume_state):
+        check_outside(run, root)
     if args.check:
         if is_train and args.auto_resume:
             _, found = state.newest(root / 'training_states', root / 'models')
@@ -138,6 +141,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     opt = as_opt(run, root, is_train)
     opt['dist'] = args.launcher != 'none'
     if opt['dist']:
+        if device_for(opt['num_gpu']).type == 'mps':
+            raise UserError('num_gpu: 0 expected with --launcher: MPS is one device, on which one process trains')
         join(opt['num_gpu'] > 0, args.launcher)
     opt['rank'], opt['world_size'] = get_dist_info()
     if run.manual_seed is None:
@@ -173,17 +178,18 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
         root: Folder of the run.
         is_train: For training, else for a test.
     """
-    opt = run.model_dump(exclude_none=True) | {'is_train': is_train}
-    if opt['num_gpu'] == 'auto':
-        opt['num_gpu'] = min(1, torch.cuda.device_count())
+    opt = run.model_dump(exclude_none=True) | {'is_train': is_train, 'num_gpu': gpus_used(run)}
+    device = device_for(opt['num_gpu']).type
     for phase, block in opt['datasets'].items():
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
             if isinstance(roots := block.get(key), list):
                 block[key] = [str(Path(root).expanduser()) for root in roots]
             elif roots:
                 block[key] = str(Path(roots).expanduser())
+        if phase == 'train' and device == 'cuda':
+            block.setdefault('pin_memory', True)  # or copies to the device wait for it
         mode = block.get('prefetch_mode')
-        if mode == 'cpu' or (mode == 'cuda' and opt['num_gpu'] == 0):
+        if mode == 'cpu' or (mode == 'cuda' and device != 'cuda'):
             why = {'cpu': 'is not used', 'cuda': 'needs a CUDA device, none is used here'}[mode]
             print(f'datasets.{phase}.prefetch_mode: {mode} {why}; going on without')
             del block['prefetch_mode']
@@ -192,7 +198,7 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
     path = opt['path']
     path.pop('root', None)  # BasicSR would make a folder of every entry
     path['param_key_g'] = run.path.param_key_g  # none: the file is the state dict
-    for key in ('pretrain_network_g', 'resume_state'):
+    for key in ('pretrain_network_g', 'pretrain_network_d', 'resume_state'):
         path[key] = path.get(key) and str(Path(path[key]).expanduser())
     path |= {'log': str(root), 'visualization': str(root / 'visualization')}
     if is_train:
@@ -201,6 +207,28 @@ def as_opt(run: RunOptions, root: Path, is_train: bool) -> dict[str, Any]:
     else:
         path['results_root'] = str(root)
     return opt
+
+
+def check_outside(run: RunOptions, root: Path) -> None:
+    """Check that a run does not read what it moves aside when it starts anew.
+
+    Args:
+        run: Its options.
+        root: Its folder.
+
+    Raises:
+        UserError: Weights or data are in it; a line for each.
+    """
+    named = {'path.pretrain_network_g': run.path.pretrain_network_g}
+    for phase, block in run.datasets.items():
+        for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+            named[f'datasets.{phase}.{key}'] = getattr(block, key, None)
+    raise_all(
+        f'{key}: a place outside {root} expected, which a new run of this name moves aside, got {path}'
+        for key, paths in named.items()
+        for path in (paths if isinstance(paths, list) else [paths])
+        if path and Path(path).expanduser().resolve().is_relative_to(root)
+    )
 
 
 def _check_writable(folder: Path) -> None:

@@ -96,7 +96,7 @@ class OpenTrainSet(OpenSet):
     dataset_enlarge_ratio: PositiveCount = Field(1, description='passes over the set that count as one epoch')
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
     num_prefetch_queue: PositiveCount = Field(1, description='as in files of BasicSR; not used')
-    pin_memory: bool = Field(False, description='needed by prefetch_mode cuda')
+    pin_memory: bool | None = Field(None, description='prefetch_mode cuda needs it; default: on CUDA')
     persistent_workers: bool = Field(False, description='keep the loader processes between epochs')
 
 
@@ -180,9 +180,27 @@ class MSRResNetOptions(FaceSRResNetOptions):
 
 
 class OpenNetwork(OpenBlock):
-    """`network_g` for a class that is not ours."""
+    """`network_g` or `network_d` for a class that is not ours."""
 
     registry: ClassVar[Any] = ARCH_REGISTRY
+
+
+class PatchDiscriminatorOptions(Block):
+    """`network_d` for `PatchDiscriminator`."""
+
+    type: Literal['PatchDiscriminator']
+    num_in_ch: Literal[3] = Field(3, description='channels of the image')
+    num_feat: PositiveCount = Field(32, description='channels of the first layer')
+    num_layer: PositiveCount = Field(4, description='strided convolutions')
+
+
+class UNetDiscriminatorOptions(Block):
+    """`network_d` for stock's `UNetDiscriminatorSN`."""
+
+    type: Literal['UNetDiscriminatorSN']
+    num_in_ch: Literal[3] = Field(3, description='channels of the image')
+    num_feat: PositiveCount = Field(64, description='channels of the first layer')
+    skip_connection: bool = Field(True, description='between the halves of the U')
 
 
 class PathOptions(Block):
@@ -194,6 +212,8 @@ class PathOptions(Block):
     pretrain_network_g: FilePath | None = Field(None, description='checkpoint to start from or to test')
     param_key_g: Literal['params', 'params_ema'] | None = Field('params', description='which weights in it')
     strict_load_g: bool = Field(True, description='every weight must fit')
+    pretrain_network_d: FilePath | None = Field(None, description="checkpoint of the discriminator's weights")
+    strict_load_d: bool = Field(True, description='every weight of it must fit')
     resume_state: FilePath | None = Field(
         None, description='training state to go on from; --auto_resume finds the newest'
     )
@@ -202,14 +222,17 @@ class PathOptions(Block):
 
 # ---------------------------------------------------------------------------- training
 class OptimizerOptions(Block):
-    """`train.optim_g`."""
+    """`train.optim_g`, and `train.optim_d` of the discriminator."""
 
     type: Literal['Adam', 'AdamW']
     lr: PositiveNumber = Field(description='learning rate at the start')
     weight_decay: Annotated[float, Field(ge=0)] = Field(0, description='Adam: L2 in the gradient; AdamW: decoupled')
     betas: Annotated[list[Decay], Len(2, 2)] = Field([0.9, 0.999], description='decay of the moment estimates')
     eps: PositiveNumber = Field(1e-8, description='added to the denominator')
-    fused: bool | None = Field(None, description='update all parameters in one kernel; default: on CPU and CUDA')
+    fused: bool | None = Field(
+        None,
+        description='update all in one kernel; default: on CPU and CUDA, where each step else waits for the device',
+    )
 
 
 def _one_weight_each(weights: list[float], info: ValidationInfo) -> list[float]:
@@ -277,9 +300,25 @@ class AlphaOptions(Block):
 
 
 class OpenLoss(OpenBlock):
-    """`train.pixel_opt` for a class that is not ours."""
+    """`train.pixel_opt` for a class that is not ours, and `train.perceptual_opt`."""
 
     registry: ClassVar[Any] = LOSS_REGISTRY
+
+
+class GanOptions(Block):
+    """`train.gan_opt` for BasicSR's `GANLoss`."""
+
+    type: Literal['GANLoss']
+    gan_type: Literal['vanilla', 'lsgan', 'hinge'] = Field('vanilla', description='which loss')
+    real_label_val: float = Field(1.0, description='label of originals')
+    fake_label_val: float = Field(0.0, description='label of results')
+    loss_weight: PositiveNumber = Field(description="factor in the generator's loss")
+
+
+class FeatureOptions(Block):
+    """`train.feature_opt`: feature matching on the discriminator's layers."""
+
+    loss_weight: PositiveNumber = Field(description="factor in the generator's loss")
 
 
 class TrainOptions(Block):
@@ -290,7 +329,7 @@ class TrainOptions(Block):
     precision: Literal['fp32', 'bf16', 'fp16'] | None = Field(
         None, description='of the network; default: bf16 where the device computes it natively, else fp32 (CUDA: TF32)'
     )
-    channels_last: bool = Field(True, description='memory layout of the network')
+    channels_last: bool = Field(True, description='memory layout of the network; MPS: always off')
     compile: bool = Field(False, description='torch.compile the network')
     accumulate: PositiveCount = Field(1, description='batches whose gradients make one iteration')
     grad_clip: PositiveNumber | None = Field(None, description='largest norm of all gradients together; none: any')
@@ -299,6 +338,10 @@ class TrainOptions(Block):
     scheduler: ByType.one_of(CosineOptions, MultiStepOptions)
     pixel_opt: ByType.of(RegularizedL1Options, PlainLossOptions, CharbonnierOptions, others=OpenLoss)
     alpha_opt: AlphaOptions | None = Field(None, description='with RegularizedL1Loss, and only with it')
+    optim_d: OptimizerOptions | None = Field(None, description='of the discriminator')
+    gan_opt: ByType.of(GanOptions, others=OpenLoss) | None = Field(None, description='adversarial loss')
+    feature_opt: FeatureOptions | None = None
+    perceptual_opt: OpenLoss | None = Field(None, description="BasicSR's PerceptualLoss, which downloads its weights")
 
     @field_validator('scheduler')
     @classmethod
@@ -330,6 +373,8 @@ class MetricOptions(OpenBlock):
 
     registry: ClassVar[Any] = METRIC_REGISTRY
 
+    better: Literal['higher', 'lower'] | None = Field(None, description='for val.best; default: higher, of NIQE lower')
+
 
 def _part_of_a_name(text: str) -> str:
     if '/' in text:
@@ -344,12 +389,24 @@ class ValOptions(Block):
     decides: str | None = Field(
         None, description='name of the data set that best weights and history go by; default: the first with HR images'
     )
+    best: str = Field('psnr', description='metric that the best weights are chosen by, one of those below')
+    least_psnr: float | None = Field(None, description='dB; weights below are never the best')
     save_img: bool = Field(False, description='write the results as PNG')
     suffix: Annotated[str, Len(0, 50), AfterValidator(_part_of_a_name)] | None = Field(
         None, description='of the PNG names of a test; otherwise the name of the run'
     )
     pbar: bool = Field(False, description='progress bar')
     metrics: dict[str, MetricOptions] | None = None
+
+    @field_validator('metrics')
+    @classmethod
+    def _has_what_the_best_is_chosen_by(
+        cls, metrics: dict[str, MetricOptions] | None, info: ValidationInfo
+    ) -> dict[str, MetricOptions] | None:
+        known = {'psnr', 'ssim', *(metrics or {})}
+        if (best := info.data.get('best', 'psnr')) not in known:
+            raise RuleError(best, f'missing, best is chosen by it (known: {", ".join(sorted(known))})')
+        return metrics
 
 
 class WandbOptions(Block):
@@ -387,7 +444,7 @@ _BY_PURPOSE = {
 }
 
 
-OURS = ('AlphaRealESRNetModel', 'SRModel')  # models whose options all stand here
+OURS = ('AlphaRealESRNetModel', 'AlphaRealESRGANModel', 'SRModel')  # models whose options all stand here
 
 
 def _of_the_model(key: str, info: ValidationInfo) -> str:
@@ -408,15 +465,20 @@ class RunOptions(DegradationRanges):
     __pydantic_extra__: dict[Annotated[str, AfterValidator(_of_the_model)], Any] = Field(init=False)
 
     name: FileName = Field(description='name of the run and of its folder')
-    model_type: str = Field(description='AlphaRealESRNetModel to train; SRModel to test')
+    model_type: str = Field(
+        description='AlphaRealESRNetModel to train, AlphaRealESRGANModel the second stage; SRModel to test'
+    )
     scale: PositiveCount = Field(4, description='HR size / LR size')
     num_gpu: Count | Literal['auto'] = Field(
         'auto',
-        description='of each process; 0: CPU; auto: 1, without a GPU 0; several GPUs: one process each, by torchrun',
+        description='of each process; 0: CPU; auto: 1, without a GPU (or MPS) 0; several: a process each, by torchrun',
     )
     manual_seed: Count | None = Field(None, description='seed of all randomness; none: a random one')
     datasets: DataSets
     network_g: ByType.of(FaceSRResNetOptions, MSRResNetOptions, others=OpenNetwork)
+    network_d: ByType.of(PatchDiscriminatorOptions, UNetDiscriminatorOptions, others=OpenNetwork) | None = Field(
+        None, description='the discriminator, of the second stage alone'
+    )
     path: PathOptions = PathOptions()
     train: TrainOptions | None = None
     gt_usm: bool = Field(False, description='sharpen the HR targets')

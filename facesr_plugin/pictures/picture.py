@@ -1,8 +1,11 @@
 """A picture in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+BAND_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,27 @@ class Picture:
         return replace(self, frames=frames)
 
 
+def in_bands(function: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np.ndarray:
+    """Return what a function of single pixels returns, band by band, so that its floats of all pixels never exist."""
+    rows = max(1, BAND_BYTES // max(pixels[0].nbytes, 1))
+    first = function(pixels[:rows])
+    result = np.empty((len(pixels), *first.shape[1:]), first.dtype)
+    result[:rows] = first
+    for top in range(rows, len(pixels), rows):
+        result[top : top + rows] = function(pixels[top : top + rows])
+    return result
+
+
 def to_8_bits(pixels: np.ndarray) -> np.ndarray:
     """Round 16 bits to 8; 8 stay."""
-    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / np.float32(257)).astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return pixels
+    return in_bands(lambda band: np.rint(band / np.float32(257)).astype(np.uint8), pixels)
 
 
 def expand(pixels: np.ndarray, bits: int) -> np.ndarray:
     """Spread whole numbers of `bits` bits, 9 to 16, over all 16, so that white is 65535."""
     if bits == 16:
         return pixels
-    return np.rint(pixels.astype(np.float32) * np.float32(65535 / (2**bits - 1))).clip(0, 65535).astype(np.uint16)
+    factor = np.float32(65535 / (2**bits - 1))
+    return in_bands(lambda band: np.rint(band * factor).clip(0, 65535).astype(np.uint16), pixels)

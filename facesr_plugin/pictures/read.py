@@ -193,12 +193,15 @@ def _opened(data: bytes, kind: str, name: str | Path) -> Iterator[Image.Image | 
 
 
 def _opencv(data: bytes | memoryview, name: str | Path, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
-    """Decode with OpenCV; grey, RGB or RGBA."""
+    """Decode with OpenCV, which is not to print what it thinks of a damaged file; grey, RGB or RGBA."""
     buffer = np.frombuffer(data, np.uint8)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         pixels = cv2.imdecode(buffer, flags) if buffer.size else None
     except cv2.error as error:  # e.g. a header that claims more pixels than OpenCV allows
         raise UserError(f'{name}: {NO_IMAGE} ({error.err})') from error
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if pixels is None:
         raise UserError(f'{name}: {NO_IMAGE_BYTES}')
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -221,8 +224,7 @@ def _jpeg(data: bytes, name: str | Path) -> Picture:
     if found.end is not None:
         data = data[: found.end]
     elif found.has_all_scans:
-        first, second = (_opencv(data + filler + b'\xff\xd9', name) for filler in FILLERS)
-        if not np.array_equal(first, second):  # so what is missing shows
+        if len({_pixels(data + filler + b'\xff\xd9') for filler in FILLERS}) > 1:  # so what is missing shows
             raise UserError(f'{name}: {NO_IMAGE_BYTES}')
         data, notes = data + b'\xff\xd9', (NO_END,)
     else:
@@ -233,6 +235,12 @@ def _jpeg(data: bytes, name: str | Path) -> Picture:
         profile, about, turned = image.info.get('icc_profile'), metadata.collect(image), metadata.orientation(image)
         pixels = from_image(image, name) if found.channels == 4 else _opencv(data, name)
     return Picture([turn_upright(pixels, turned)], profile if found.channels < 4 else None, about, notes=notes)
+
+
+def _pixels(data: bytes) -> bytes:
+    """Return the bytes of a JPEG's pixels, by Pillow, since OpenCV's decoder prints what is wrong with a file."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.tobytes()
 
 
 def _frames(image: Image.Image, data: bytes, kind: str, name: str | Path, all_frames: bool) -> Picture:
@@ -262,7 +270,7 @@ def _frames(image: Image.Image, data: bytes, kind: str, name: str | Path, all_fr
         None if image.mode in ('CMYK', 'LAB') else profile,
         metadata.collect(image),
         tuple(durations) if len(durations) > 1 else (),
-        image.info.get('loop', 1) if len(durations) > 1 else 0,
+        image.info.get('loop', 0 if kind == 'avif' else 1) if len(durations) > 1 else 0,
         notes,
     )
 

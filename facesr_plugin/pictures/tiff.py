@@ -14,26 +14,26 @@ STRIP_BYTES = 2**20
 DEFLATE, PREDICTOR, LEVEL = 8, 2, 4
 
 
-def encode(frames: list[np.ndarray], profile: bytes | None, metadata: Metadata, exif: bytes | None) -> bytes:
-    """Return a TIFF file; profile and metadata stand with each page."""
-    file = bytearray(HEADER)
-    link = 4  # where the place of the next page is to be written
+def encode(frames: list[np.ndarray], profile: bytes | None, metadata: Metadata, exif: bytes | None) -> list[bytes]:
+    """Return the parts of a TIFF file; profile and metadata stand with each page."""
+    before, link = bytearray(HEADER), 4  # what the place of the next page is to be written into, and where
+    parts, size = [before], len(HEADER)
     for frame in frames:
-        if len(file) % 2:
-            file += b'\0'
-        file[link : link + 4] = struct.pack('<I', len(file))
+        padding = bytes(size % 2)
+        size += len(padding)
+        before[link : link + 4] = struct.pack('<I', size)
+        parts.append(padding)
         tags = _tags(frame, profile, metadata, exif)
         rows = max(STRIP_BYTES // max(frame[0].nbytes, 1), 1)
         strips = [_strip(frame[top : top + rows]) for top in range(0, len(frame), rows)]
         lengths = [len(strip) for strip in strips]
         tags[278], tags[279] = rows, tuple(lengths)
         tags[273] = tuple(int(end) for end in np.cumsum([0, *lengths[:-1]]))  # Pillow adds where the pixels begin
-        directory = tags.tobytes(len(file))
-        link = len(file) + 2 + 12 * struct.unpack('<H', directory[:2])[0]
-        file += directory
-        for strip in strips:
-            file += strip
-    return bytes(file)
+        before = bytearray(tags.tobytes(size))
+        link = 2 + 12 * struct.unpack('<H', before[:2])[0]
+        size += len(before) + sum(lengths)
+        parts += [before, *strips]
+    return parts
 
 
 def _strip(rows: np.ndarray) -> bytes:

@@ -1,11 +1,10 @@
 """Pictures to files, whole or not at all, with what their format can hold."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -14,14 +13,19 @@ from facesr_plugin.files import replace_file
 from facesr_plugin.pictures import png, tiff
 from facesr_plugin.pictures.formats import WRITTEN, size_problem
 from facesr_plugin.pictures.metadata import exif_for
-from facesr_plugin.pictures.picture import Metadata, Picture, to_8_bits
+from facesr_plugin.pictures.picture import Metadata, Picture, in_bands, to_8_bits
 
 FULL_CHROMA = 90  # JPEG quality from which on colours have the resolution of brightness
 SEGMENT = 65000  # bytes that fit in a segment of JPEG, less its name
 
 
 def encode_picture(picture: Picture, kind: str, quality: int = 95) -> bytes:
-    """Encode a picture with profile and metadata.
+    """Return the file of a picture; see `encode_parts`."""
+    return b''.join(encode_parts(picture, kind, quality))
+
+
+def encode_parts(picture: Picture, kind: str, quality: int = 95) -> Iterable[bytes]:
+    """Encode a picture with profile and metadata, PNG and TIFF part by part.
 
     JPEG and WebP hold 8 bits, so 16 are rounded; JPEG holds no alpha, so the picture is laid on white, and one frame.
 
@@ -39,7 +43,7 @@ def encode_picture(picture: Picture, kind: str, quality: int = 95) -> bytes:
     if limit.bits == 8 or (kind == 'png' and len(frames) > 1):
         frames = [to_8_bits(frame) for frame in frames]
     if not limit.alpha:
-        frames = [_on_white(frame) for frame in frames]
+        frames = [in_bands(_on_white, frame) if frame.shape[2:] == (4,) else frame for frame in frames]
     height, width = frames[0].shape[:2]
     if problem := size_problem(kind, height, width, sum(frame.nbytes for frame in frames) // (height * width)):
         raise UserError(problem)
@@ -48,8 +52,10 @@ def encode_picture(picture: Picture, kind: str, quality: int = 95) -> bytes:
     if kind == 'tif':
         return tiff.encode(frames, picture.profile, about, exif)
     if kind == 'png':
-        data = _animation(picture, frames, 'PNG') if len(frames) > 1 else _png(frames[0])
-        return png.with_chunks(data, picture.profile, about, exif)
+        chunks = png.about(picture.profile, about, exif)
+        if len(frames) > 1:
+            return [png.with_chunks(_animation(picture, frames, 'PNG'), chunks)]
+        return png.encode(frames[0], chunks)
     options: dict[str, Any] = {'quality': quality, 'icc_profile': picture.profile}
     if exif:
         options['exif'] = b'Exif\0\0' + exif if kind == 'jpg' else exif
@@ -57,9 +63,9 @@ def encode_picture(picture: Picture, kind: str, quality: int = 95) -> bytes:
         options['xmp'] = about.xmp
     if kind == 'webp':
         if len(frames) > 1:
-            return _animation(picture, frames, 'WEBP', options)
-        return _pillow(frames[0], 'WEBP', options)
-    return _pillow(frames[0], 'JPEG', options | _jpeg_options(about, quality))
+            return [_animation(picture, frames, 'WEBP', options)]
+        return [_pillow(frames[0], 'WEBP', options)]
+    return [_pillow(frames[0], 'JPEG', options | _jpeg_options(about, quality))]
 
 
 def write_picture(path: Path, picture: Picture, quality: int = 95) -> None:
@@ -69,12 +75,12 @@ def write_picture(path: Path, picture: Picture, quality: int = 95) -> None:
         UserError: The format cannot hold this size, or the file cannot be written.
     """
     try:
-        data = encode_picture(picture, path.suffix[1:], quality)
+        parts = encode_parts(picture, path.suffix[1:], quality)
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, data)
+        replace_file(path, parts)
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}') from error
 
@@ -89,21 +95,8 @@ def _jpeg_options(about: Metadata, quality: int) -> dict[str, Any]:
 
 
 def _on_white(frame: np.ndarray) -> np.ndarray:
-    if frame.shape[2:] != (4,):
-        return frame
     alpha = frame[..., 3:] / np.float32(255)
     return np.rint(frame[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-
-
-def _png(frame: np.ndarray) -> bytes:
-    bgr = frame[..., [2, 1, 0, 3][: frame.shape[2]]] if frame.ndim == 3 else frame
-    try:
-        done, data = cv2.imencode('.png', bgr)
-    except cv2.error:
-        done = False
-    if not done:
-        raise UserError(f'another file type expected, png cannot hold {frame.shape[1]}x{frame.shape[0]} px')
-    return data.tobytes()
 
 
 def _pillow(frame: np.ndarray, kind: str, options: Mapping[str, Any]) -> bytes:

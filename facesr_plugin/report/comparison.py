@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from facesr_plugin.archs.plain import enlarge
 from facesr_plugin.data.image_source import Images, open_images
+from facesr_plugin.data.lmdb_images import name_of
 from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.enlarge.network import load_network
 from facesr_plugin.errors import UserError
@@ -67,7 +68,7 @@ class Pairs:
         """
         partner = quote(self.template, safe='{}').replace('.', '%2E').format(key)
         if partner not in self.lr.keys:
-            raise UserError(f'{self.lr.root}: {partner} expected, the partner of an HR image')
+            raise UserError(f'{self.lr.root}: {name_of(partner)} expected, the partner of an HR image')
         return self.lr.read(partner), self.hr.read(key)
 
 
@@ -162,16 +163,6 @@ def upscale_pair(
     return {network: (picture, scores[network].metrics['psnr']) for network, picture in pictures.items()}
 
 
-def name_of(key: str) -> str:
-    """Return the name that an image's key stands for, to be shown.
-
-    Example:
-        >>> name_of('J%C3%B6rg')
-        'Jörg'
-    """
-    return unquote(key, errors='replace')
-
-
 def draw_comparison(
     pairs: Pairs, networks: Networks, scale: int, crop: Crop | None, side: int, device: torch.device
 ) -> tuple[np.ndarray, dict[str, float]]:
@@ -199,10 +190,10 @@ def draw_comparison(
     rows, psnr = [], {name: [] for name in networks}
     for key in tqdm(pairs.keys, unit='image'):
         lr, hr = pairs.read(key)
-        results = upscale_pair(networks, lr, hr, scale, f'{pairs.lr.root}: {key}', device)
+        results = upscale_pair(networks, lr, hr, scale, f'{pairs.lr.root}: {name_of(key)}', device)
         lr_size, hr_size = (f'{image.shape[1]}x{image.shape[0]} px' for image in (lr, hr))
         if crop and (crop.left + crop.side > hr.shape[1] or crop.top + crop.side > hr.shape[0]):
-            raise UserError(f'--crop: a square within {key}, {hr_size}, expected')
+            raise UserError(f'--crop: a square within {name_of(key)}, {hr_size}, expected')
         for name, (_, value) in results.items():
             psnr[name].append(value)
         enlarged = [Cell(cut(picture), f'{value:.2f} dB') for picture, value in results.values()]

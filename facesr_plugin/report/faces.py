@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from facesr_plugin.archs.plain import enlarge
-from facesr_plugin.data.lmdb_images import image_key
+from facesr_plugin.data.lmdb_images import image_key, name_of
 from facesr_plugin.data.sizes import check_pair, lr_shape
 from facesr_plugin.degradations.pictures import Degradation, pick_ranges
 from facesr_plugin.enlarge.network import load_network
@@ -126,7 +126,7 @@ def read_faces(pairs: Pairs, count: int, missing: list[str]) -> dict[str, tuple[
         try:
             lr, hr = pairs.read(key)
             scale = _scale(*next(iter(faces.values()), (lr, hr)))
-            check_pair(lr.shape[:2], hr.shape[:2], scale, f'{pairs.hr.root}: {key}')
+            check_pair(lr.shape[:2], hr.shape[:2], scale, f'{pairs.hr.root}: {name_of(key)}')
             faces[key] = lr, hr
         except UserError as error:
             missing.append(str(error))
@@ -162,7 +162,7 @@ def enlarge_faces(
             panels[str(index)] = Panel(experiment.name if file == 'net_g_best.pth' else f'{experiment.name}, {file}')
     panels['hr'] = Panel('HR')
     for key, (lr, hr) in tqdm(faces.items(), desc='enlarge', unit='face'):
-        results = upscale_pair(networks, lr, hr, scale, key, device)
+        results = upscale_pair(networks, lr, hr, scale, name_of(key), device)
         for name, (picture, psnr) in results.items():
             panels[name].pictures.append(data_uri(lr if name == 'lr' else picture))
             panels[name].psnr.append(psnr)
@@ -240,7 +240,9 @@ def _degradation(experiment: Experiment, faces: dict[str, np.ndarray]) -> Degrad
     least = degradation.smallest_side
     for key, face in faces.items():
         height, width = face.shape[:2]
-        lr_shape((height, width), scale, key)
+        lr_shape((height, width), scale, name_of(key))
         if min(height, width) < least:
-            raise UserError(f'{key}: at least {least}x{least} px expected for these ranges, got {width}x{height}')
+            raise UserError(
+                f'{name_of(key)}: at least {least}x{least} px expected for these ranges, got {width}x{height}'
+            )
     return degradation

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from facesr_plugin.archs.plain import enlarge
 from facesr_plugin.data.image_source import Images
+from facesr_plugin.data.lmdb_images import name_of
 from facesr_plugin.data.sizes import check_pair
 from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.errors import UserError
@@ -157,13 +158,13 @@ def judge(
             try:
                 small = lr.read(key)
                 scale = max(1, target.shape[0] // small.shape[0])
-                check_pair(small.shape[:2], target.shape[:2], scale, f'{lr.root}: {key}')
+                check_pair(small.shape[:2], target.shape[:2], scale, f'{lr.root}: {name_of(key)}')
             except UserError as error:
                 verdict.problems.append(str(error))
                 small = None
         box = embedder.find(target) if embedder else None
         if embedder and box is None:
-            verdict.problems.append(f'{hr.root}: {key}: no face found, so no identity')
+            verdict.problems.append(f'{hr.root}: {name_of(key)}: no face found, so no identity')
         face = embedder.embed(target, box) if box is not None else None
         verdict.faces = embedder and verdict.faces + (box is not None)
         own = Candidate(HR, lambda _key, _lr, target=target: target)
@@ -179,7 +180,7 @@ def judge(
                 continue
             if rows[-1]['niqe'] is None:
                 squares = f'two squares of {NIQE_BLOCK} px with something in them expected'
-                verdict.problems.append(f'{candidate.name}: {key}: no NIQE, {squares}')
+                verdict.problems.append(f'{candidate.name}: {name_of(key)}: no NIQE, {squares}')
         plain = {row['candidate']: row['psnr'] for row in rows if row['candidate'] in BASELINES}
         for row in rows:
             if row['candidate'] != HR:
@@ -203,8 +204,8 @@ def _score(
     """
     if image.shape != target.shape:
         size, expected = (f'{shape[1]}x{shape[0]}' for shape in (image.shape, target.shape))
-        raise UserError(f'{key}: {expected} px expected, the size of HR, got {size}')
-    score = dict.fromkeys(COLUMNS) | {'picture': key, 'candidate': name, 'niqe': niqe(image)}
+        raise UserError(f'{name_of(key)}: {expected} px expected, the size of HR, got {size}')
+    score = dict.fromkeys(COLUMNS) | {'picture': name_of(key), 'candidate': name, 'niqe': niqe(image)}
     if name != HR:
         score['psnr'] = float(calculate_metric({'img': image, 'img2': target}, STANDARD_METRICS['psnr']))
         score['ssim'] = ssim(image, target)

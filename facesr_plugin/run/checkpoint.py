@@ -126,4 +126,4 @@ def check_fit(path: str | Path, weights: Mapping[str, torch.Tensor], net: torch.
             problems.append(f'{name} is {tuple(weights[name].shape)}, {tuple(expected[name].shape)} expected')
             break
     if problems:
-        raise UserError(f'{path}: weights that fit network_g ({type(net).__name__}) expected: {"; ".join(problems)}')
+        raise UserError(f'{path}: weights that fit {type(net).__name__} expected: {"; ".join(problems)}')

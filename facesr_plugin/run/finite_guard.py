@@ -1,5 +1,7 @@
 """Skipping steps that would destroy the weights, clipping those that are too large, and stopping a run of bad ones."""
 
+import math
+
 import torch
 
 from facesr_plugin.errors import RunError
@@ -26,10 +28,12 @@ class FiniteGuard:
         gradients = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         if self.max_norm is not None and scaler.is_enabled():
             scaler.unscale_(optimizer)
-        norms = torch.stack(torch._foreach_norm(gradients))
-        bad = (~torch.isfinite(norms.sum())).float()
+        largest = torch.stack(torch._foreach_norm(gradients, torch.inf)).max()
+        bad = (~torch.isfinite(largest)).float()
         if self.max_norm is not None:
-            factor = self.max_norm / torch.linalg.vector_norm(norms)
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            bound = largest * math.sqrt(sum(gradient.numel() for gradient in gradients))
+            factor = self.max_norm / torch.where(norm.isinf(), bound, norm)  # squares of 1.8e19 are beyond fp32
             torch._foreach_mul_(gradients, factor.clamp(max=1))  # NaN in a step that is skipped
         self.skipped += bad
         self.in_a_row = (self.in_a_row + 1) * bad

@@ -66,6 +66,14 @@ def sum_over_processes(values: torch.Tensor, device: torch.device) -> torch.Tens
     return values
 
 
+def most_over_processes(*numbers: int) -> list[int]:
+    """Return the largest of each number over all processes, without their devices; each of them must call this."""
+    values = torch.tensor(numbers)
+    if is_distributed():
+        distributed.all_reduce(values, distributed.ReduceOp.MAX, group=_hosts)
+    return values.tolist()
+
+
 def from_first(make: Callable[[], Result]) -> Result:
     """Return what a function makes in rank 0, in every process; each of them must call this.
 

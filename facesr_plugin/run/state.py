@@ -43,7 +43,8 @@ def prune(folder: Path, models: Path, keep: int | None) -> None:
     for iteration in _iterations(folder)[:-keep]:
         for file in folder.glob(f'{iteration}.*'):
             file.unlink()
-        (models / f'net_g_{iteration}.pth').unlink(missing_ok=True)
+        for file in models.glob(f'net_?_{iteration}.pth'):
+            file.unlink()
 
 
 def find(opt: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Iterator
-from functools import cache, partial
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.enlarging import enlarge_cases, side
 from benchmark.models import (
     SCALE,
     Setup,
@@ -36,8 +36,6 @@ PAIRINGS = (  # our way to train, and which of stock's it stands beside
     ('concat', 'dual loss'),
     ('sequential', 'dual loss'),
 )
-
-side = cache(partial)  # the same object for the same work, so that its memory is measured once
 
 
 # --------------------------------------------------------------------------- data set
@@ -289,4 +287,5 @@ GROUPS: dict[str, Callable[[Setup], Iterator[Case]]] = {
     'memory': memory_cases,
     'validation': validation_cases,
     'ceiling': ceiling_cases,
+    'enlarge': enlarge_cases,
 }

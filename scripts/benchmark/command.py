@@ -18,7 +18,7 @@ from tqdm import tqdm
 from benchmark.cases import GROUPS
 from benchmark.models import SCALE, Setup
 from benchmark.rows import Row, as_row, format_report
-from benchmark.timing import measure
+from benchmark.timing import is_possible, measure
 from facesr_plugin.command_line import Parser
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, smallest_side
 from facesr_plugin.errors import UserError
@@ -40,6 +40,8 @@ QUICK = {
     'batches': 1,
     'steps': 1,
     'iterations': 1,
+    'enlarged': (16, 40),
+    'pictures': 3,
 }
 
 
@@ -97,7 +99,7 @@ def run(setups: list[Setup], groups: list[str], repeat: int) -> list[Row]:
     rows = []
     for setup, case in (bar := tqdm(plan, unit='row')):
         bar.set_description(case.name)
-        pairs = measure(case, setup, repeat) if setup.is_here and case.possible else None
+        pairs = measure(case, setup, repeat) if is_possible(case, setup) else None
         rows.append(as_row(case, setup.device.type, pairs))
     return rows
 

@@ -57,6 +57,8 @@ class Setup:
         batches: Batches that a repetition degrades, or exchanges with the pool.
         steps: Optimisation steps of a repetition.
         iterations: Training iterations of a repetition.
+        enlarged: Sides of the small and the large picture that are enlarged.
+        pictures: Small pictures that are enlarged one after the other.
     """
 
     device: torch.device
@@ -75,6 +77,8 @@ class Setup:
     batches: int = 8
     steps: int = 1
     iterations: int = 3
+    enlarged: tuple[int, int] = (128, 1024)
+    pictures: int = 200
 
     @property
     def is_here(self) -> bool:

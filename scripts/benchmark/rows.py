@@ -20,6 +20,9 @@ NOTES = (
     'Precision is that of our network, laid out channels-last; our loss and degradation are fp32.',
     'Stock dual loss: `RealESRNetModel` with two forwards and one backward. A patch above 400 px also replaces the crop'
     ' of 400 px in the code of `RealESRGANDataset`.',
+    'Enlarging: the same weights, in `MSRResNet` for stock. BasicSR: the whole picture, as its `test.py` runs it.'
+    ' RealESRGANer: tiles of 256 px, fp16 on CUDA, where that is its default. Ours computes in what `auto` picks.'
+    ' Many pictures are read from PNG and written to it. Start-up is a process of its own.',
     "Ceiling: stock / ours is the part of the matrix product's rate that our step reaches.",
 )
 

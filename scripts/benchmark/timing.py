@@ -1,8 +1,8 @@
 """How the benchmark measures: stock and ours in turns, and the peak memory of each in a process of its own."""
 
 import gc
+import mmap
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +15,11 @@ import cv2
 import torch
 
 from benchmark.models import Setup, stock_runs
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 Run = Callable[[int], object]  # does the work once; the number, which both sides get alike, seeds what is random in it
 Side = Callable[[Setup], Run]  # prepares one side of a comparison
@@ -37,6 +42,7 @@ class Case:
         threads: Threads of both sides; None: as many as PyTorch chooses.
         memory: Measure peak memory, not time.
         possible: Whether this machine can do it; else the row stands without numbers.
+        warm_up: Runs of each side before the first that counts.
     """
 
     name: str
@@ -48,6 +54,13 @@ class Case:
     threads: int | None = None
     memory: bool = False
     possible: bool = True
+    warm_up: int = WARM_UP
+
+
+def is_possible(case: Case, setup: Setup) -> bool:
+    """Return whether a row can be measured here: Windows does not tell the peak memory of a process."""
+    knows_memory = resource is not None or setup.device.type == 'cuda'
+    return setup.is_here and case.possible and (knows_memory or not case.memory)
 
 
 def measure(case: Case, setup: Setup, repeat: int) -> Pairs:
@@ -55,19 +68,19 @@ def measure(case: Case, setup: Setup, repeat: int) -> Pairs:
     if case.memory:
         return [peak_memory(case.stock, setup)], [peak_memory(case.ours, setup)]
     with stock_runs(setup), _threads(case.threads):
-        return time_pairs(case.stock(setup), case.ours(setup), case.runs, repeat, setup.device)
+        return time_pairs(case.stock(setup), case.ours(setup), case.runs, repeat, setup.device, case.warm_up)
 
 
-def time_pairs(stock: Run, ours: Run, runs: int, repeat: int, device: torch.device) -> Pairs:
+def time_pairs(stock: Run, ours: Run, runs: int, repeat: int, device: torch.device, warm_up: int = WARM_UP) -> Pairs:
     """Time stock, ours, stock, ours, ...; return the ms a run of each took, one value per repetition."""
     for side in (stock, ours):
-        for number in range(WARM_UP):
+        for number in range(warm_up):
             side(number)
     times: Pairs = [], []
     for repetition in range(repeat):
         for side, values in zip((stock, ours), times, strict=True):
             gc.collect()
-            values.append(_time(side, range(WARM_UP + repetition * runs, WARM_UP + (repetition + 1) * runs), device))
+            values.append(_time(side, range(warm_up + repetition * runs, warm_up + (repetition + 1) * runs), device))
     return times
 
 
@@ -125,7 +138,7 @@ def _peak_of_this_process(side: Side, setup: Setup) -> float:
 def _resident() -> float:
     """Return the memory of this process now, MiB; where the system does not tell, its peak."""
     try:
-        return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize() / 2**20
+        return int(Path('/proc/self/statm').read_text().split()[1]) * mmap.PAGESIZE / 2**20
     except OSError:
         return _peak_resident()
 

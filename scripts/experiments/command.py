@@ -25,6 +25,7 @@ from tqdm import tqdm
 from experiments.protocol import Run, check_runs, choose, load_protocol
 from experiments.trainer import Trainer
 from facesr_plugin.command_line import Parser
+from facesr_plugin.data.workers import STOPPING
 from facesr_plugin.errors import RunError, UserError
 from facesr_plugin.report.records import Record, summarise, write_table
 
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int | None:
         if not args.table_only and (record is None or trainer.lacks_score(run, record)):
             todo.append(run)
     check_runs([run for run in todo if records[run.name] is None])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOPPING:
         signal.signal(number, trainer.stop)
     failures = train_all(todo, trainer, args.jobs, after_each=partial(collect, runs, trainer, args.output))
     finished = collect(runs, trainer, args.output)

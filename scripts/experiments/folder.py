@@ -9,7 +9,7 @@ from facesr_plugin.errors import UserError
 from facesr_plugin.files import write
 from facesr_plugin.models.history import read_history
 
-Part = dict[str, float]  # a training process: iterations `from` and `to`, `status`, `seconds`, `cpu_seconds`
+Part = dict[str, float | None]  # a training process: iterations `from` and `to`, `status`, `seconds`, `cpu_seconds`
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,11 @@ class Folder:
     def time(self, key: str) -> float | None:
         """Return the `seconds` or `cpu_seconds` of the whole run.
 
-        None where a part was not timed: another program trained it, or a runner that was killed.
+        None where a part was not timed: another program trained it, or a runner that was killed, or the system does not
+        tell.
         """
         parts = self.parts()
         begun = [0, *(part['to'] for part in parts)]
-        is_known = all(part['from'] <= before for part, before in zip(parts, begun, strict=False))
-        return sum(part[key] for part in parts) if is_known else None
+        is_whole = all(part['from'] <= before for part, before in zip(parts, begun, strict=False))
+        times = [part[key] for part in parts]
+        return sum(times) if is_whole and None not in times else None

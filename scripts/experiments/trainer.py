@@ -117,8 +117,11 @@ class Trainer:
         if self.stopped:
             raise Stopped
 
-    def _run(self, options: Path, output: Path) -> tuple[int, float, float]:
-        """Run a training; return its exit status, its duration, and the processor time of it and its children."""
+    def _run(self, options: Path, output: Path) -> tuple[int, float, float | None]:
+        """Run a training; return its exit status, its duration, and the processor time of it and its children.
+
+        Windows does not tell the last: None.
+        """
         command = [sys.executable, str(TRAIN), '-opt', str(options), '--auto_resume']
         environment = {**os.environ, 'OMP_NUM_THREADS': str(self.threads)}
         started = time.monotonic()
@@ -130,10 +133,13 @@ class Trainer:
         self._processes.add(process.pid)
         if self.stopped:
             _ask_to_stop(process.pid)
-        _, status, usage = os.wait4(process.pid, 0)
+        cpu_seconds = None
+        if hasattr(os, 'wait4'):
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            cpu_seconds = usage.ru_utime + usage.ru_stime
         self._processes.discard(process.pid)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return process.returncode, time.monotonic() - started, usage.ru_utime + usage.ru_stime
+        return process.wait(), time.monotonic() - started, cpu_seconds
 
     def _record(self, run: Run, folder: Folder) -> Record:
         train = run.options.train
@@ -161,5 +167,5 @@ def _folder(run: Run) -> Folder:
 
 
 def _ask_to_stop(process: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has just ended
+    with contextlib.suppress(OSError):  # it has just ended
         os.kill(process, signal.SIGTERM)
