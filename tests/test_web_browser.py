@@ -186,6 +186,18 @@ def test_pictures_of_a_queue_to_results(open_page, pictures, tmp_path):
     assert np.abs(read_picture(second).pixels.astype(int) - expected).max() <= 2
 
 
+def test_nothing_is_kept_in_the_browser(open_page, pictures):
+    """Gradio's history of runs, which lies there, is switched off."""
+    page = open_page()
+    choose(page, pictures[0])
+    enlarge(page, '1 of 1 done')
+    expect(page.locator('#slider img').first).to_be_visible(timeout=SOON)
+    page.wait_for_timeout(2000)
+    kept = 'Promise.all([indexedDB.databases(), caches.keys(), Object.keys(localStorage), Object.keys(sessionStorage)])'
+    assert page.evaluate(kept) == [[], [], [], []]
+    assert page.context.cookies() == []
+
+
 def test_before_and_after(open_page, pictures):
     """The line follows the mouse and the keys; another picture can be chosen, by keys too."""
     page = open_page()
