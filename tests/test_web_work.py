@@ -46,7 +46,7 @@ def close(a: np.ndarray, b: np.ndarray, levels: int = 1) -> bool:
 def test_a_result_is_what_the_network_makes(net, work, tmp_path):
     image = write(tmp_path / 'a.png', 20, 30, 3)
     (first, step, done) = work.run([tmp_path / 'a.png'], Settings())
-    assert (first, step) == (Step(1, 1, 'a.png', 0, 1), Step(1, 1, 'a.png', 0, 1))
+    assert first == step == Step(1, 1, 'a.png', 0)
     assert (done.name, done.path.name, done.about) == ('a.png', 'a_x4.png', '30x20 to 120x80 px')
     assert close(read_picture(done.path).pixels, upscale_image(net, image, precision='auto'))
 
@@ -120,7 +120,7 @@ def test_all_frames_of_an_animation(work, tmp_path):
     frames[0].save(tmp_path / 'a.webp', save_all=True, append_images=frames[1:], duration=100, lossless=True)
     *steps, done = work.run([tmp_path / 'a.webp'], Settings())
     assert Image.open(done.path).n_frames == 3
-    assert [(step.done, step.total) for step in steps] == [(0, 1), (0, 3), (1, 3), (2, 3)]
+    assert [step.part for step in steps] == pytest.approx([0, 0, 1 / 3, 2 / 3])
 
 
 def test_a_queue_goes_on_after_what_cannot_be_read(work, tmp_path):
@@ -155,9 +155,9 @@ def test_stopped_between_tiles(net, tmp_path, monkeypatch):
         seen.append(event)
         if isinstance(event, Result):
             work.stop()
-    assert [step.total for step in seen[:2]] == [1, 16]
+    assert [step.part for step in seen[:4]] == [0, 0, 1 / 16, 2 / 16]
     assert [event.name for event in seen if isinstance(event, Result)] == ['a.png']
-    assert Step(2, 2, 'b.png', 255, 256) not in seen
+    assert Step(2, 2, 'b.png', 255 / 256) not in seen
     assert [path.name for path in work.folder.iterdir()] == ['1']
     work.close()
     assert not work.folder.exists()
@@ -228,7 +228,7 @@ def test_a_result_that_its_format_cannot_hold_is_a_line(net, tmp_path):
 
 
 def test_what_the_page_says_is_escaped():
-    said = status('<i>', [Failed('<b>.png', 'a & b')], Step(2, 4, 'x', 1, 2), 'x < y')
+    said = status('<i>', [Failed('<b>.png', 'a & b')], Step(2, 4, 'x', 0.5), 'x < y')
     for part in ('&lt;i&gt;', '<b>&lt;b&gt;.png</b>: a &amp; b', 'x &lt; y'):
         assert part in said
     assert 'value="0.3750"' in said  # one of four done, and half of the second
@@ -259,6 +259,15 @@ def test_faces_are_found_enlarged_and_put_back(net, photograph, tmp_path):
     (*_, plain) = Queue(net, tmp_path / 'plain').run([photograph], Settings(faces=True, scale=2, strength=0))
     assert len(plain.faces) == 1
     assert close(read_picture(plain.path).pixels, cv2.resize(image, (520, 320), interpolation=cv2.INTER_CUBIC))
+
+
+def test_the_tiles_of_a_face_are_parts_of_it(net, photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr('facesr_plugin.web.work.Enlarger', partial(Enlarger, tile=64))
+    (*steps, _) = Queue(net, tmp_path / 'queue').run([photograph], Settings(faces=True))
+    parts = [step.part for step in steps]
+    assert parts == sorted(parts)
+    assert len(set(parts)) > 4
+    assert 0.5 < parts[-1] < 1
 
 
 def test_a_picture_without_a_face_is_enlarged_plainly(work, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.enlarge.other import Network
 from facesr_plugin.pictures.formats import WRITTEN
 from facesr_plugin.web.words import status, summary, told
 from facesr_plugin.web.work import Event, Failed, Queue, Result, Settings, Step, Waits
@@ -47,7 +47,7 @@ class WebPage:
         megabytes: Largest file that is taken.
     """
 
-    def __init__(self, net: FaceSRResNet, folder: Path, megapixels: float, megabytes: int) -> None:
+    def __init__(self, net: Network, folder: Path, megapixels: float, megabytes: int) -> None:
         self.net, self.folder, self.megapixels, self.megabytes = net, folder, megapixels, megabytes
         self.tabs: dict[str, Tab] = {}
         self.running: list[Tab] = []

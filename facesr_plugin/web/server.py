@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.enlarge.other import Network
 from facesr_plugin.errors import UserError
 from facesr_plugin.web.page import HERE, WebPage
 
@@ -44,7 +44,7 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def serve(net: FaceSRResNet, folder: Path, listener: socket.socket, megapixels: float, browse: bool) -> None:
+def serve(net: Network, folder: Path, listener: socket.socket, megapixels: float, browse: bool) -> None:
     """Show the page until the command is ended.
 
     Args:

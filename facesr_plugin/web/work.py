@@ -5,15 +5,14 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.enlarge.files import Enlarger
+from facesr_plugin.enlarge.other import Network
 from facesr_plugin.enlarge.photograph import EnlargedFace, FaceOptions, upscale_photograph
 from facesr_plugin.enlarge.photograph_files import PAIRS, save_faces
 from facesr_plugin.enlarge.tiles import Progress, upscale_image
@@ -49,13 +48,12 @@ class Settings:
 
 
 class Step(NamedTuple):
-    """How far the queue is: picture `number` of `count`, of which `done` parts of `total` are computed."""
+    """How far the queue is: picture `number` of `count`, of which a part, 0 to 1, is computed."""
 
     number: int
     count: int
     name: str
-    done: int
-    total: int
+    part: float
 
 
 class FacePair(NamedTuple):
@@ -115,7 +113,7 @@ class Queue:
     """
 
     def __init__(
-        self, net: FaceSRResNet, folder: Path, megapixels: float = 16.0, turn: threading.Semaphore | None = None
+        self, net: Network, folder: Path, megapixels: float = 16.0, turn: threading.Semaphore | None = None
     ) -> None:
         self.net, self.folder, self.megapixels = net, folder, megapixels
         self.turn = turn or threading.Semaphore()
@@ -173,10 +171,10 @@ class Queue:
     ) -> Result | Failed:
         """Return what comes of a picture."""
 
-        def step(done: int, total: int) -> None:
+        def step(part: float) -> None:
             if self.stopped.is_set():
                 raise StoppedError
-            tell(Step(number, count, path.name, done, total))
+            tell(Step(number, count, path.name, part))
 
         try:
             return self.enlarge(path, self.folder / str(number), settings, step)
@@ -184,7 +182,7 @@ class Queue:
             return Failed(path.name, one_line(str(error).replace(str(path), path.name).removeprefix(f'{path.name}: ')))
 
     def enlarge(
-        self, path: Path, folder: Path, settings: Settings, step: Callable[[int, int], None] = lambda done, total: None
+        self, path: Path, folder: Path, settings: Settings, step: Callable[[float], None] = lambda part: None
     ) -> Result:
         """Enlarge one picture into a folder of its own.
 
@@ -192,12 +190,12 @@ class Queue:
             path: The picture's file.
             folder: Where the result and its previews go.
             settings: How.
-            step: Called with the parts that are done and all; what it raises ends the work.
+            step: Called with the part that is done, 0 to 1; what it raises ends the work.
 
         Raises:
             UserError: The picture cannot be read, enlarged or written.
         """
-        step(0, 1)
+        step(0)
         self.check_size(*read_shape(path))
         kind = settings.kind or same_kind(path)
         enlarger = Enlarger(self.net, kind=kind, outscale=settings.scale, quiet=True)
@@ -208,7 +206,7 @@ class Queue:
         frames = []
         try:
             for number, frame in enumerate(picture.frames):
-                watch = partial(watched, step=step, number=number, count=len(picture.frames))
+                watch = Watch(step, number, len(picture.frames))
                 out, faces = self.enlarge_frame(enlarger, frame, settings, watch)
                 found = faces if number == 0 else found
                 frames.append(out)
@@ -263,11 +261,28 @@ class Queue:
             )
 
 
-def watched(tiles: list[Any], step: Callable[[int, int], None], number: int, count: int) -> Iterator[Any]:
-    """Yield the tiles of frame `number` of `count`, from 0, and tell before each how far all frames are."""
-    for done, tile in enumerate(tiles, number * len(tiles)):
-        step(done, count * len(tiles))
-        yield tile
+class Watch:
+    """Goes through tiles and faces, within which there may be tiles, and tells before each how far all frames are.
+
+    Args:
+        step: Called with that, 0 to 1; what it raises ends the work.
+        number: Of the frame, from 0.
+        count: Of the frames.
+    """
+
+    def __init__(self, step: Callable[[float], None], number: int = 0, count: int = 1) -> None:
+        self.step, self.places = step, [(number, count)]
+
+    def __call__(self, items: Sequence[Any]) -> Iterator[Any]:
+        """Yield each of the items."""
+        for index, item in enumerate(items):
+            self.places.append((index, len(items)))
+            part = 0.0
+            for done, total in reversed(self.places):
+                part = (done + part) / total
+            self.step(part)
+            yield item
+            self.places.pop()
 
 
 def faces_told(count: int) -> str:
