@@ -2,7 +2,8 @@
 
 It does so as soon as BasicSR is imported, before or after (`registry.py`); alone it imports nothing heavy.
 
-`upscale(image)` enlarges a picture with the network that comes trained with the plugin.
+`upscale(image)` enlarges a picture with the network that comes trained with the plugin; `upscale_faces(image)` a
+photograph with each of its faces.
 
 - `archs/`: `FaceSRResNet`, the network; `PatchDiscriminator`, its adversary in the second stage.
 - `pictures/`: picture files with all they hold, one reader and one writer for training and enlarging.
@@ -40,7 +41,9 @@ _HOMES = {
     'FaceSRResNet': 'archs.face_srresnet_arch',
     'PatchDiscriminator': 'archs.patch_discriminator_arch',
     'RegularizedL1Loss': 'losses.regularized_l1_loss',
+    'FaceOptions': 'enlarge.photograph',
     'upscale': 'enlarge.api',
+    'upscale_faces': 'enlarge.api',
 }
 __all__ = ['__version__', *_HOMES]
 

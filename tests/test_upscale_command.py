@@ -403,7 +403,7 @@ def test_an_output_folder_that_the_terminal_cannot_print(work):
 
 
 # -------------------------------------------------------------------- start-up
-HEAVY = ('torch', 'cv2', 'numpy', 'PIL', 'basicsr', 'torchvision', 'matplotlib')
+HEAVY = ('torch', 'cv2', 'numpy', 'PIL', 'basicsr', 'torchvision', 'matplotlib', 'torch._dynamo')
 
 
 def imported_by(*options: str) -> tuple[int, set[str]]:
@@ -437,7 +437,7 @@ def test_one_picture_with_the_default_weights_needs_no_basicsr(work):
     write(Path('a.png'), make_image(4, 5, 3))
     status, imported = imported_by('-i', 'a.png', '--device', 'cpu')
     assert status == 0
-    assert not imported & {'basicsr', 'torchvision', 'matplotlib'}
+    assert not imported & {'basicsr', 'torchvision', 'matplotlib', 'torch._dynamo'}  # the last: PyTorch's compiler
 
 
 def test_ctrl_c_during_start_up(work):

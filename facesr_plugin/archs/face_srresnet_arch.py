@@ -106,6 +106,8 @@ def _conv(channels: int, out_channels: int) -> nn.Conv2d:
 @torch.no_grad()
 def _initialise(*layers: nn.Conv2d) -> None:
     """Begin with a tenth of He's normal weights and no bias, so that the residual paths are weak at first."""
+    if layers[0].weight.is_meta:  # for a draw of nothing PyTorch imports its compiler, which takes two seconds
+        return
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight).mul_(0.1)
         nn.init.zeros_(layer.bias)

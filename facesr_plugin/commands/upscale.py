@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, DEVICE_HELP, OPT_HELP, PRECISIONS, device_name
+from facesr_plugin.enlarge.choices import BACKGROUNDS, DEFAULT_WEIGHTS, DEVICE_HELP, OPT_HELP, PRECISIONS, device_name
 from facesr_plugin.enlarge.plan import STDIO, make_plan
 from facesr_plugin.errors import UserError, run_command
 from facesr_plugin.pictures.formats import READ, WRITTEN
@@ -53,11 +53,27 @@ def build_parser() -> argparse.ArgumentParser:
         default='auto',
         help='of the network; auto is bf16 for 8 bits where it is fast',
     )
+    add_face_options(parser)
     parser.add_argument('--srgb', action='store_true', help='convert colours to sRGB; their profile is kept without')
     parser.add_argument('--strip', action='store_true', help='drop EXIF, XMP, text and pixel density')
     parser.add_argument('--overwrite', action='store_true', help='replace results that exist')
     parser.add_argument('--quiet', action='store_true', help='say nothing but what went wrong')
     return parser
+
+
+def add_face_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `--faces` is told; all of these need it."""
+    group = parser.add_argument_group('faces of photographs')
+    group.add_argument('--faces', action='store_true', help='find faces, enlarge each on its own, put it back')
+    group.add_argument('--min-face', type=float, metavar='PX', help='least size, px across the head; 48 without')
+    group.add_argument('--largest', action='store_true', help='only the largest face')
+    group.add_argument('--strength', type=float, help="how much of the network's face shows, 0 to 1; 1 without")
+    group.add_argument('--background', choices=BACKGROUNDS, help='how the rest is enlarged; bicubic without')
+    group.add_argument('--upright', action='store_true', help='show them to the network upright and at 128 px')
+    group.add_argument('--save-faces', type=Path, metavar='DIR', help='also write each face, its result, both')
+
+
+FACE_OPTIONS = ('min_face', 'largest', 'strength', 'background', 'upright', 'save_faces')
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -72,6 +88,15 @@ def check_options(args: argparse.Namespace) -> None:
             raise UserError(f'--{name}: {low} to {high} expected, got {value}')
     if args.outscale is not None and not 0 < args.outscale <= 4:
         raise UserError(f'--outscale: above 0, 4 at most expected, got {args.outscale:g}')
+    given = [
+        f'--{name.replace("_", "-")}'
+        for name in FACE_OPTIONS
+        if getattr(args, name) is not None and getattr(args, name) is not False
+    ]
+    if given and not args.faces:
+        raise UserError(f'{given[0]}: --faces expected with it')
+    if args.faces and args.outscale is not None and args.outscale < 1:
+        raise UserError(f'--outscale: 1 to 4 expected with --faces, got {args.outscale:g}')
     if args.output.suffix.lower() in READ and not args.output.is_dir():
         raise UserError(f'--output {args.output}: a folder expected, results keep the names of their pictures')
     if not args.weights.exists():
@@ -119,8 +144,7 @@ def _upscale(args: argparse.Namespace, todo: dict[Path, Path]) -> int:
     net = load_network(args.weights, args.key, args.opt and read_named(args.opt)).to(device)
     if args.outscale and args.outscale > net.upscale:
         raise UserError(f'--outscale: {net.upscale} at most expected of this network, got {args.outscale:g}')
-    enlarger = Enlarger(
-        net,
+    options = dict(
         kind=args.format,
         quality=args.quality,
         tile=args.tile,
@@ -130,7 +154,25 @@ def _upscale(args: argparse.Namespace, todo: dict[Path, Path]) -> int:
         strip=args.strip,
         quiet=args.quiet,
     )
-    return upscale_files(enlarger, todo)
+    if not args.faces:
+        return upscale_files(Enlarger(net, **options), todo)
+    from facesr_plugin.enlarge.photograph import FaceOptions
+    from facesr_plugin.enlarge.photograph_files import PhotographEnlarger
+    from facesr_plugin.faces.detect import load_detector
+
+    chosen = {name: value for name in FACE_OPTIONS[:-1] if (value := getattr(args, name)) is not None}
+    try:
+        faces = FaceOptions(**chosen)
+    except UserError as error:
+        raise UserError(f'--{str(error).replace("_", "-", 1)}') from None
+    load_detector(faces.detector)  # which a missing file shows before the first picture is read
+    names = {
+        'stdin' if path == STDIO else str(path): 'stdin'
+        if target == STDIO
+        else str(target.relative_to(args.output).with_suffix(''))
+        for target, path in todo.items()
+    }
+    return upscale_files(PhotographEnlarger(net, **options, faces=faces, save_faces=args.save_faces, names=names), todo)
 
 
 def command() -> None:

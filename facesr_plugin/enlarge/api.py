@@ -1,6 +1,7 @@
 """`facesr_plugin.upscale`: the trained network on whatever holds a picture in Python."""
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network, pick_device
+from facesr_plugin.enlarge.photograph import EnlargedFace, FaceOptions, upscale_photograph
 from facesr_plugin.enlarge.tiles import upscale_image, upscale_tensor
 from facesr_plugin.pictures.metadata import NO_EXIF
 
@@ -26,6 +28,7 @@ def upscale(
     device: str | torch.device = 'auto',
     tile: int | None = None,
     precision: str = 'auto',
+    faces: bool = False,
 ) -> Picture:
     """Enlarge a picture four times with the trained network that comes with the plugin, or with another one.
 
@@ -46,6 +49,8 @@ def upscale(
             gives the same picture. None takes what memory allows.
         precision: What the network computes in: `fp32`, `bf16` or `fp16`. `auto` is bf16 for pixels of 8 bits where
             the device computes it natively, which changes a result by one level of 255 at most, and fp32 otherwise.
+        faces: Whether only the faces of a photograph are enlarged by the network, the rest bicubically; see
+            `upscale_faces`, which has options for it.
 
     Returns:
         The enlarged picture.
@@ -64,13 +69,69 @@ def upscale(
     """
     if not isinstance(image, np.ndarray | torch.Tensor | Image.Image):
         raise ValueError(f'a numpy array, torch tensor or PIL image expected, got {type(image).__name__}')
+    if faces:
+        return upscale_faces(image, None, None, weights, device, tile, precision)[0]
     if isinstance(image, torch.Tensor):
         where = image.device if device == 'auto' else pick_device(device)
         return upscale_tensor(_network(weights, where), image, tile, precision)
     net = _network(weights, pick_device(device))
     if isinstance(image, Image.Image):
-        return _upscale_pil(net, image, tile, precision)
+        return _by_array(image, lambda pixels: upscale_image(net, pixels, tile, precision=precision))
     return upscale_image(net, image, tile, precision=precision)
+
+
+def upscale_faces(
+    image: Picture,
+    options: FaceOptions | None = None,
+    outscale: float | None = None,
+    weights: str | Path | None = None,
+    device: str | torch.device = 'auto',
+    tile: int | None = None,
+    precision: str = 'auto',
+) -> tuple[Picture, list[EnlargedFace]]:
+    """Enlarge a photograph and each face in it on its own; needs the extra `photos`.
+
+    Args:
+        image: As `upscale` takes them; of tensors one picture, (C, H, W).
+        options: Which faces, how much of them, what of the rest.
+        outscale: How much larger the result is, from 1 to what the network makes; None for that.
+        weights: As in `upscale`.
+        device: Likewise.
+        tile: Likewise.
+        precision: Likewise.
+
+    Returns:
+        The enlarged photograph, of the same kind, and its faces, the largest first, each with its place, what the
+        network saw and what it made of it (arrays).
+
+    Raises:
+        ValueError: Another kind, type, shape, mode or range.
+        UserError: A ValueError too: the detector is not installed, besides what `upscale` raises.
+
+    Example:
+        >>> result, faces = upscale_faces(np.full((40, 50, 3), 128, np.uint8), outscale=2)
+        >>> result.shape, faces
+        ((80, 100, 3), [])
+    """
+    found: list[EnlargedFace] = []
+    where = image.device if device == 'auto' and isinstance(image, torch.Tensor) else pick_device(device)
+    net = _network(weights, where)
+
+    def enlarge(pixels: np.ndarray) -> np.ndarray:
+        result, faces = upscale_photograph(net, pixels, options, outscale, tile, precision=precision)
+        found.extend(faces)
+        return result
+
+    if isinstance(image, Image.Image):
+        return _by_array(image, enlarge), found
+    if isinstance(image, torch.Tensor):
+        if image.ndim != 3 or len(image) not in (1, 3, 4):
+            raise ValueError(f'one picture (C, H, W) expected, C 1, 3 or 4, got {tuple(image.shape)}')
+        plain = image.float() if image.dtype == torch.bfloat16 else image
+        pixels = plain.permute(1, 2, 0).cpu().numpy()
+        result = enlarge(np.ascontiguousarray(pixels[..., 0] if len(image) == 1 else pixels))
+        return torch.from_numpy(result).view(*result.shape[:2], -1).permute(2, 0, 1).to(image), found
+    return enlarge(image), found
 
 
 def _network(weights: str | Path | None, device: torch.device) -> FaceSRResNet:
@@ -87,8 +148,8 @@ def _load(path: Path, changed: int, device: torch.device) -> FaceSRResNet:
     return load_network(path).to(device)
 
 
-def _upscale_pil(net: FaceSRResNet, image: Image.Image, tile: int | None, precision: str) -> Image.Image:
-    """Upscale a PIL image by way of an array; orientation, palettes and transparent colours are resolved first."""
+def _by_array(image: Image.Image, enlarge: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
+    """Enlarge a PIL image by way of an array; orientation, palettes and transparent colours are resolved first."""
     image = _upright(image)
     if image.mode.startswith('I;16'):
         pixels = np.asarray(image).astype(np.uint16)
@@ -98,7 +159,7 @@ def _upscale_pil(net: FaceSRResNet, image: Image.Image, tile: int | None, precis
     else:
         expected = ', '.join((*GREY_MODES, *COLOUR_MODES, 'I;16'))
         raise ValueError(f'a PIL image of mode {expected} expected, got {image.mode}; convert it first')
-    result = Image.fromarray(upscale_image(net, pixels, tile, precision=precision))
+    result = Image.fromarray(enlarge(pixels))
     if image.mode in GREY_MODES and result.mode == 'RGBA':
         result = result.convert('LA')
     result.info.update({key: image.info[key] for key in ('icc_profile', 'dpi') if image.info.get(key)})

@@ -6,6 +6,7 @@ from pathlib import Path
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'facesr_x4.pth'
 DEVICES = ('auto', 'cpu', 'cuda', 'mps')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
+BACKGROUNDS = ('bicubic', 'network')  # of a photograph whose faces are enlarged on their own
 OPT_HELP = 'option file with the network_g and scale of weights that are not of a FaceSRResNet'
 DEVICE_HELP = 'where the network runs: auto, cpu, cuda, cuda:1 (the second GPU) or mps'
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from facesr_plugin.enlarge.other import Network
 from facesr_plugin.enlarge.plan import STDIO
-from facesr_plugin.enlarge.tiles import Tile, default_tile, upscale_image, upscale_images
+from facesr_plugin.enlarge.tiles import Progress, Tile, default_tile, upscale_image, upscale_images
 from facesr_plugin.errors import UserError, is_out_of_memory
 from facesr_plugin.pictures.colour import to_srgb
 from facesr_plugin.pictures.formats import WRITTEN, size_problem
@@ -83,12 +83,24 @@ class Enlarger:
         Raises:
             UserError: Memory ran out.
         """
+
+        def enlarge_frame(frame: np.ndarray, progress: Progress) -> np.ndarray:
+            result = upscale_image(self.net, frame, self.tile, progress=progress, precision=self.precision)
+            return self.fit(result, frame)
+
+        return self.enlarge_frames(picture, name, enlarge_frame)
+
+    def enlarge_frames(
+        self, picture: Picture, name: str, enlarge_frame: Callable[[np.ndarray, Progress], np.ndarray]
+    ) -> Picture:
+        """Return a picture of enlarged frames.
+
+        Raises:
+            UserError: Memory ran out.
+        """
         progress = partial(_progress, name=name, quiet=self.quiet)
         try:
-            frames = [
-                self.fit(upscale_image(self.net, frame, self.tile, progress=progress, precision=self.precision), frame)
-                for frame in picture.frames
-            ]
+            frames = [enlarge_frame(frame, progress) for frame in picture.frames]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -105,11 +105,7 @@ def upscale_images(
 ) -> list[np.ndarray]:
     """Upscale arrays of one shape and type at once; see `upscale_image`."""
     for image in images:
-        if image.dtype not in ARRAY_TYPES or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
-            raise ValueError(
-                'uint8, uint16 or float in [0, 1] of shape (H, W), (H, W, 3) or (H, W, 4) expected, '
-                f'got {image.dtype} {image.shape}'
-            )
+        check_array(image)
     pixels = [image if image.ndim == 3 else image[..., None] for image in images]
     height, width, channels = pixels[0].shape
     results = [np.empty((height * net.upscale, width * net.upscale, channels), image.dtype) for image in images]
@@ -117,6 +113,19 @@ def upscale_images(
     places = [torch.from_numpy(result).permute(2, 0, 1) for result in results]
     _upscale_into(net, sources, places, tile, overlap, progress, precision)
     return [result if image.ndim == 3 else result[..., 0] for image, result in zip(images, results, strict=True)]
+
+
+def check_array(image: np.ndarray) -> None:
+    """Check that an array is a picture; the range of floats is not looked at.
+
+    Raises:
+        ValueError: Another type or shape.
+    """
+    if image.dtype not in ARRAY_TYPES or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
+        raise ValueError(
+            'uint8, uint16 or float in [0, 1] of shape (H, W), (H, W, 3) or (H, W, 4) expected, '
+            f'got {image.dtype} {image.shape}'
+        )
 
 
 def upscale_tensor(

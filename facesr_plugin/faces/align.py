@@ -91,6 +91,17 @@ def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
+def chain(last: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the (2, 3) matrix of doing first one and then the other."""
+    return np.column_stack([last[:, :2] @ first[:, :2], last[:, :2] @ first[:, 2] + last[:, 2]])
+
+
+def inverted(matrix: np.ndarray) -> np.ndarray:
+    """Return the (2, 3) matrix of the way back."""
+    back = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([back, -back @ matrix[:, 2]])
+
+
 def crop(image: np.ndarray, square: Alignment, side: int) -> np.ndarray:
     """Return a square of a picture as `side` x `side` px, antialiased where that shrinks it.
 

@@ -75,7 +75,7 @@ class CenterFace:
 
     STRIDE, MULTIPLE, OVERLAP = 4, 32, 0.3  # px of a cell of its maps; of the sides it takes; of two finds of one face
 
-    def __init__(self, path: Path | None = None, threshold: float = 0.25) -> None:
+    def __init__(self, path: Path | None = None, threshold: float = 0.1) -> None:
         self._data, self._name = _read(path)
         self._threshold = threshold
         self._of_thread = threading.local()  # a network of OpenCV works for one thread at a time

@@ -15,12 +15,13 @@ from facesr_plugin.faces.detect import Detector, Face, distinct, load_detector
 from facesr_plugin.pictures.alpha import fill_invisible
 
 MIN_FACE = 48  # px across the aligned square
-LEAST, LARGEST = 64, 2.0  # px that the smallest face is brought to; but no picture is enlarged more than so many times
+LEAST, LARGEST = 80, 2.0  # px that the smallest face is brought to; but no picture is enlarged more than so many times
+LARGE, LEAST_IN_LARGE = 2**23, 48  # px of a picture so enlarged from which on it is less enlarged; px of a face in it
 STEP = 3  # from one scale to the next
 TILE, TILE_OVERLAP = 1024, 192  # px of what is looked at at once
 SECOND_SIDE, WIDER = 192, 1.5  # of the second look: px, and how much more than the aligned square it shows
 OVERLAP = 0.3  # intersection over union from which two finds are one face
-SURE = 0.5  # least score of the second look
+SURE = 0.35  # least score of the second look; pictures that are noisy have no more
 MISFIT = 0.12  # of the landmarks, as part of the aligned square: beyond it they are no face's
 
 
@@ -66,7 +67,8 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 def _scales(shape: tuple[int, ...], min_face: float) -> Iterator[float]:
     """Yield the scales to look at, the finest first; at the last the picture is about as large as a face should be."""
-    scale = min(LEAST / min_face, LARGEST)
+    bounded = max(math.sqrt(LARGE / (shape[0] * shape[1])), LEAST_IN_LARGE / min_face)
+    scale = min(LEAST / min_face, LARGEST, bounded)
     yield scale
     while max(shape[:2]) * scale > SECOND_SIDE:
         scale /= STEP

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from facesr_plugin.faces.align import Alignment, warp
+from facesr_plugin.faces.align import Alignment, transform, warp
 
 FADE = 0.12  # of a face's side, over which it becomes background
-TRIES = 2000  # places tried for a face
+ATTEMPTS, TRIES = 50, 100  # to place all faces; places tried for one
 
 
 class Scene(NamedTuple):
@@ -79,28 +79,51 @@ def compose(
         ValueError: There is no room for them.
     """
     rng = np.random.default_rng(seed)
-    height, width = shape
-    canvas = background(height, width, rng)
-    places: dict[int, Alignment] = {}
-    for index in sorted(range(len(faces)), key=lambda i: -sizes[i]):
-        places[index] = _place(list(places.values()), sizes[index], degrees[index], shape, rng)
-        _lay(canvas, faces[index], places[index])
-    return Scene(np.rint(canvas).astype(np.uint8), [places[i] for i in range(len(faces))])
+    canvas = background(*shape, rng)
+    squares = _places(sizes, degrees, shape, rng)
+    for face, square in zip(faces, squares, strict=True):
+        _lay(canvas, face, square)
+    return Scene(np.rint(canvas).astype(np.uint8), squares)
+
+
+def _places(
+    sizes: Sequence[float], degrees: Sequence[float], shape: tuple[int, int], rng: np.random.Generator
+) -> list[Alignment]:
+    """Return places within the scene where no face touches another; begun anew where one finds no room."""
+    order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
+    for _ in range(ATTEMPTS):
+        places: dict[int, Alignment] = {}
+        for index in order:
+            place = _place(list(places.values()), sizes[index], degrees[index], shape, rng)
+            if place is None:
+                break
+            places[index] = place
+        else:
+            return [places[index] for index in range(len(sizes))]
+    raise ValueError(f'no room for faces of {", ".join(f"{size:g}" for size in sizes)} px in {shape[1]}x{shape[0]} px')
 
 
 def _place(
     others: list[Alignment], size: float, degrees: float, shape: tuple[int, int], rng: np.random.Generator
-) -> Alignment:
-    """Return a place within the scene where a face touches no other."""
-    reach = np.abs(square_at(0, size, degrees).corners()).max()
-    low, high = np.full(2, reach), np.array(shape[::-1]) - reach
+) -> Alignment | None:
+    square = square_at(0, size, degrees)
+    reach = np.abs(square.corners()).max(axis=0)
+    low, high = reach, np.array(shape[::-1]) - reach
     for _ in range(TRIES if (high >= low).all() else 0):
         x, y = rng.uniform(low, high)
-        centre = complex(x, y)
-        apart = [abs(centre - (o.corner + o.turn * (1 + 1j) / 2)) - (size + o.size) * 0.71 for o in others]
-        if all(distance >= 0 for distance in apart):
-            return square_at(centre, size, degrees)
-    raise ValueError(f'no room for a face of {size:g} px in {shape[1]}x{shape[0]} px; fewer or smaller faces expected')
+        placed = square_at(complex(x, y), size, degrees)
+        if not any(_touch(placed, other) for other in others):
+            return placed
+    return None
+
+
+def _touch(one: Alignment, other: Alignment) -> bool:
+    """Return whether two squares have a part in common: no side of either has all of the other beyond it."""
+    for square, points in ((one, other.corners()), (other, one.corners())):
+        inside = transform(square.inverse(), points)
+        if (inside.max(axis=0) <= 0).any() or (inside.min(axis=0) >= 1).any():
+            return False
+    return True
 
 
 def _lay(canvas: np.ndarray, face: np.ndarray, square: Alignment) -> None:
