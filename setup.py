@@ -80,7 +80,7 @@ setup(
             'jsonschema',
             'ruff>=0.9',
             'playwright',  # drives a browser that is there; its own are not downloaded
-            'facesr-plugin[export,formats,report,spandrel]',
+            'facesr-plugin[export,formats,photos,report,spandrel]',
         ],
         'report': ['matplotlib', 'jinja2', 'markupsafe'],
         'formats': ['pillow-heif', 'pillow-jxl-plugin'],  # HEIC and JPEG XL
@@ -90,7 +90,7 @@ setup(
         'judge': ['dlib-bin>=19.24.6', 'face_recognition_models==0.3.0'],
         'export': ['torch>=2.7', 'onnx', 'onnx-ir', 'onnxruntime', 'onnxscript', 'safetensors'],
         'spandrel': ['spandrel>=0.4'],
-        'web': ['gradio>=6.31,<7'],  # `facesr web`; it wants Pillow below 13
+        'web': ['gradio>=6.31,<7', 'facesr-plugin[photos]'],  # `facesr web`; it wants Pillow below 13
         # Also needs `pip install --no-deps random_face==2021.7.21.1`: only its data files are read.
         'faces': ['openvino'],
         'all': ['facesr-plugin[export,formats,judge,photos,report,spandrel,web]'],

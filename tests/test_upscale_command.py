@@ -92,6 +92,16 @@ def test_formats_of_8_bits(work):
     assert result[:, :4, 3].max() == 0
 
 
+@pytest.mark.parametrize('quality', [30, 95])
+def test_jpeg_of_the_quality_asked_for(work, quality):
+    """Its tables are those that Pillow writes for that quality."""
+    write(Path('a.png'), make_image(8, 8, 3))
+    Image.fromarray(make_image(8, 8, 3)).save('b.jpg', quality=quality)
+    options = ['-i', 'a.png', '--format', 'jpg', *(['--quality', '30'] if quality == 30 else [])]  # 95 without
+    assert run(*options) is None
+    assert Image.open('out/a.jpg').quantization == Image.open('b.jpg').quantization
+
+
 def test_unreadable_pictures_are_skipped(work, capsys):
     write(Path('in/a.png'), make_image(4, 4, 3))
     data = Path('in/a.png').read_bytes()

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import make_image, make_net
+from tiny import FACES
 
 from facesr_plugin.enlarge.files import Enlarger
 from facesr_plugin.enlarge.tiles import upscale_image
 from facesr_plugin.errors import UserError
+from facesr_plugin.faces.detect import load_detector
+from facesr_plugin.faces.search import find_faces
 from facesr_plugin.pictures.picture import Picture
 from facesr_plugin.pictures.read import read_picture
 from facesr_plugin.pictures.write import write_picture
@@ -43,7 +46,7 @@ def close(a: np.ndarray, b: np.ndarray, levels: int = 1) -> bool:
 def test_a_result_is_what_the_network_makes(net, work, tmp_path):
     image = write(tmp_path / 'a.png', 20, 30, 3)
     (first, step, done) = work.run([tmp_path / 'a.png'], Settings())
-    assert (first, step) == (Step(1, 1, 'a.png', 0, 1), Step(1, 1, 'a.png', 0, 1))
+    assert first == step == Step(1, 1, 'a.png', 0)
     assert (done.name, done.path.name, done.about) == ('a.png', 'a_x4.png', '30x20 to 120x80 px')
     assert close(read_picture(done.path).pixels, upscale_image(net, image, precision='auto'))
 
@@ -117,7 +120,7 @@ def test_all_frames_of_an_animation(work, tmp_path):
     frames[0].save(tmp_path / 'a.webp', save_all=True, append_images=frames[1:], duration=100, lossless=True)
     *steps, done = work.run([tmp_path / 'a.webp'], Settings())
     assert Image.open(done.path).n_frames == 3
-    assert [(step.done, step.total) for step in steps] == [(0, 1), (0, 3), (1, 3), (2, 3)]
+    assert [step.part for step in steps] == pytest.approx([0, 0, 1 / 3, 2 / 3])
 
 
 def test_a_queue_goes_on_after_what_cannot_be_read(work, tmp_path):
@@ -152,9 +155,9 @@ def test_stopped_between_tiles(net, tmp_path, monkeypatch):
         seen.append(event)
         if isinstance(event, Result):
             work.stop()
-    assert [step.total for step in seen[:2]] == [1, 16]
+    assert [step.part for step in seen[:4]] == [0, 0, 1 / 16, 2 / 16]
     assert [event.name for event in seen if isinstance(event, Result)] == ['a.png']
-    assert Step(2, 2, 'b.png', 255, 256) not in seen
+    assert Step(2, 2, 'b.png', 255 / 256) not in seen
     assert [path.name for path in work.folder.iterdir()] == ['1']
     work.close()
     assert not work.folder.exists()
@@ -225,7 +228,75 @@ def test_a_result_that_its_format_cannot_hold_is_a_line(net, tmp_path):
 
 
 def test_what_the_page_says_is_escaped():
-    said = status('<i>', [Failed('<b>.png', 'a & b')], Step(2, 4, 'x', 1, 2), 'x < y')
+    said = status('<i>', [Failed('<b>.png', 'a & b')], Step(2, 4, 'x', 0.5), 'x < y')
     for part in ('&lt;i&gt;', '<b>&lt;b&gt;.png</b>: a &amp; b', 'x &lt; y'):
         assert part in said
     assert 'value="0.3750"' in said  # one of four done, and half of the second
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """A grey picture with a face of 128 px at its right."""
+    face = cv2.resize(cv2.imread(str(FACES / 'face_3_000000.jpg')), (128, 128), interpolation=cv2.INTER_AREA)
+    image = np.full((160, 260, 3), 128, np.uint8)
+    image[16:144, 116:244] = face
+    cv2.imwrite(str(tmp_path / 'photograph.png'), image)
+    return tmp_path / 'photograph.png'
+
+
+def test_faces_are_found_enlarged_and_put_back(net, photograph, tmp_path):
+    work = Queue(net, tmp_path / 'queue')
+    (*_, done) = work.run([photograph], Settings(faces=True, scale=2))
+    assert done.about == '260x160 to 520x320 px; 1 face'
+    (face,) = done.faces
+    assert face.side == pytest.approx(128, abs=13)
+    with Image.open(face.path) as pair:
+        assert pair.size[0] == 2 * pair.size[1] >= 400
+    image, result = read_picture(photograph).pixels, read_picture(done.path).pixels
+    changed = np.abs(result - cv2.resize(image, (520, 320), interpolation=cv2.INTER_CUBIC).astype(int)).max(2) > 2
+    assert changed[:, :200].sum() == 0  # left of the face
+    assert changed[80:240, 280:440].mean() > 0.5
+    (*_, plain) = Queue(net, tmp_path / 'plain').run([photograph], Settings(faces=True, scale=2, strength=0))
+    assert len(plain.faces) == 1
+    assert close(read_picture(plain.path).pixels, cv2.resize(image, (520, 320), interpolation=cv2.INTER_CUBIC))
+
+
+def test_the_tiles_of_a_face_are_parts_of_it(net, photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr('facesr_plugin.web.work.Enlarger', partial(Enlarger, tile=64))
+    (*steps, _) = Queue(net, tmp_path / 'queue').run([photograph], Settings(faces=True))
+    parts = [step.part for step in steps]
+    assert parts == sorted(parts)
+    assert len(set(parts)) > 4
+    assert 0.5 < parts[-1] < 1
+
+
+def test_a_picture_without_a_face_is_enlarged_plainly(work, tmp_path):
+    image = write(tmp_path / 'a.png', 60, 70, 3)
+    (*_, done) = work.run([tmp_path / 'a.png'], Settings(faces=True))
+    assert done.about == '70x60 to 280x240 px; no face of 48 px or more found, all of it is enlarged plainly'
+    assert done.faces == ()
+    assert close(read_picture(done.path).pixels, cv2.resize(image, (280, 240), interpolation=cv2.INTER_CUBIC))
+
+
+def test_without_a_detector_it_is_told_how_to_get_one(work, tmp_path, monkeypatch):
+    monkeypatch.setattr('facesr_plugin.faces.detect.find_spec', lambda name: None)
+    load_detector.cache_clear()
+    write(tmp_path / 'a.png', 60, 70, 3)
+    (*_, failed) = work.run([tmp_path / 'a.png'], Settings(faces=True))
+    load_detector.cache_clear()
+    assert (failed.name, 'pip install' in failed.why) == ('a.png', True)
+
+
+def test_no_more_faces_than_can_be_looked_at_are_shown(net, photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr('facesr_plugin.web.work.FACES', 2)
+    found = find_faces(read_picture(photograph).pixels)
+    monkeypatch.setattr('facesr_plugin.enlarge.photograph.find_faces', lambda *args: found * 3)
+    (*_, done) = Queue(net, tmp_path / 'queue').run([photograph], Settings(faces=True))
+    assert (done.about, len(done.faces)) == ('260x160 to 1040x640 px; 3 faces', 2)
+    assert all(face.path.exists() for face in done.faces)
+
+
+def test_invisible_colours_do_not_bleed():
+    image = np.zeros((4, 8, 4), np.uint8)
+    image[:, :4] = (200, 100, 50, 255)
+    assert (fit(image, (16, 32))[..., :3] == (200, 100, 50)).all()

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, DEVICE_HELP, device_name
+from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, DEVICE_HELP, OPT_HELP, device_name
 from facesr_plugin.errors import UserError
 
 
@@ -22,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--megapixels', type=float, default=16, help='largest picture that the page takes')
     parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
     parser.add_argument('--key', help='which entry of it holds the weights; the better ones without')
+    parser.add_argument('--opt', help=OPT_HELP)
     parser.add_argument('--device', type=device_name, default='auto', help=DEVICE_HELP)
     return parser
 
@@ -41,8 +42,9 @@ def main(argv: list[str] | None = None) -> None:
 
     with ended_by_signals(), own_folder() as folder:
         from facesr_plugin.enlarge.network import load_network, pick_device
+        from facesr_plugin.options.named import read_named
         from facesr_plugin.web.server import listen, serve  # Gradio, which looks for its folder when it is imported
 
         listener = listen(args.port)
-        net = load_network(args.weights, args.key).to(pick_device(args.device))
+        net = load_network(args.weights, args.key, args.opt and read_named(args.opt)).to(pick_device(args.device))
         serve(net, folder, listener, args.megapixels, not args.no_browser)

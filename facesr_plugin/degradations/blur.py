@@ -1,5 +1,7 @@
 """Filtering of a batch: one kernel per image, and unsharp masking of targets."""
 
+from functools import lru_cache
+
 import cv2
 import torch
 from scipy.fft import next_fast_len
@@ -49,11 +51,17 @@ def usm_sharpen(
     Returns:
         (B, C, H, W) in [0, 1].
     """
-    kernel = torch.from_numpy(cv2.getGaussianKernel(radius, 0)).to(images).view(1, 1, 1, radius)
+    kernel = _gaussian_kernel(radius, images.dtype, images.device)
     residual = images - _separable_blur(images, kernel)
     mask = _separable_blur((residual.abs() > threshold).to(images), kernel)
     sharp = (images + weight * residual).clamp(0, 1)
     return torch.lerp(images, sharp, mask)
+
+
+@lru_cache(maxsize=4)
+def _gaussian_kernel(radius: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return OpenCV's Gaussian kernel where it is needed, (1, 1, 1, radius)."""
+    return torch.from_numpy(cv2.getGaussianKernel(radius, 0)).to(device, dtype).view(1, 1, 1, radius)
 
 
 def _separable_blur(images: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:

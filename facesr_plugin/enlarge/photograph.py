@@ -92,7 +92,7 @@ def upscale_photograph(
         options: Which faces, and how.
         outscale: How much larger the result is, 1 to `net.upscale`; None for as much as the network makes it.
         tile: As in `upscale_image`.
-        progress: Wraps the list of its tiles, and that of the faces.
+        progress: Wraps the list of its tiles, that of the faces, and within it that of a face's tiles.
         precision: See `tiles`.
 
     Returns:
@@ -159,7 +159,7 @@ def _enlarge(
             rows, columns = _around(square, image.shape, 0)
             seen, place = image[rows, columns], np.array([[1.0, 0, columns.start], [0, 1, rows.start]])
             if whole is None:
-                result = _in_context(net, image, square, tile, precision)
+                result = _in_context(net, image, square, tile, progress, precision)
             else:
                 colours = whole[..., :3] if whole.ndim == 3 else whole
                 result = colours[_larger((rows, columns), net.upscale)].astype(image.dtype)  # floats: of 32 bits
@@ -168,10 +168,12 @@ def _enlarge(
         yield _Patch(with_colour_of(result, seen, *weights), places, square)
 
 
-def _in_context(net: Network, image: np.ndarray, square: Alignment, tile: int | None, precision: str) -> np.ndarray:
+def _in_context(
+    net: Network, image: np.ndarray, square: Alignment, tile: int | None, progress: Progress, precision: str
+) -> np.ndarray:
     """Return what the network makes of the rows and columns that a square is in, as of the whole picture."""
     inner, outer = (_around(square, image.shape, by) for by in (0, receptive_radius(net)))
-    result = upscale_image(net, np.ascontiguousarray(image[outer]), tile, precision=precision)
+    result = upscale_image(net, np.ascontiguousarray(image[outer]), tile, progress=progress, precision=precision)
     rows, columns = (slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
     return result[_larger((rows, columns), net.upscale)]
 

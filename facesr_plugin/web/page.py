@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.enlarge.other import Network
 from facesr_plugin.pictures.formats import WRITTEN
 from facesr_plugin.web.words import status, summary, told
 from facesr_plugin.web.work import Event, Failed, Queue, Result, Settings, Step, Waits
@@ -19,7 +19,7 @@ SAME = 'as the picture'
 Updates = dict[Any, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Tab:
     """What one browser tab has asked for.
 
@@ -47,9 +47,10 @@ class WebPage:
         megabytes: Largest file that is taken.
     """
 
-    def __init__(self, net: FaceSRResNet, folder: Path, megapixels: float, megabytes: int) -> None:
+    def __init__(self, net: Network, folder: Path, megapixels: float, megabytes: int) -> None:
         self.net, self.folder, self.megapixels, self.megabytes = net, folder, megapixels, megabytes
         self.tabs: dict[str, Tab] = {}
+        self.running: list[Tab] = []
         self.count = 0
         self.changing, self.turn = threading.Lock(), threading.Semaphore()
 
@@ -78,6 +79,12 @@ class WebPage:
                         elem_id='limits',
                         padding=False,
                     )
+                    self.part = gr.Radio(
+                        [('Faces', True), ('Whole picture', False)],
+                        value=True,
+                        label='What the network enlarges',
+                        info='Faces: each is found, enlarged on its own and put back; the rest is enlarged plainly.',
+                    )
                     factors = [factor for factor in SCALES if factor <= self.net.upscale]
                     self.scale = gr.Radio(
                         [(f'{factor:g}x', factor) for factor in factors], value=factors[-1], label='Scale'
@@ -101,6 +108,16 @@ class WebPage:
                         visible=False,
                         elem_id='slider',
                     )
+                    self.faces = gr.Gallery(
+                        label='Faces: as found, and enlarged',
+                        columns=2,
+                        height='auto',
+                        object_fit='contain',
+                        buttons=['fullscreen'],
+                        interactive=False,
+                        visible=False,
+                        elem_id='faces',
+                    )
                     self.downloads = gr.File(
                         label='Results, to download',
                         file_count='multiple',
@@ -109,44 +126,42 @@ class WebPage:
                         elem_id='results',
                     )
             hidden: dict[str, Any] = {'show_progress': 'hidden', 'api_visibility': 'private'}
-            outputs = [self.status, self.shown, self.slider, self.downloads, self.start, self.stop]
-            self.start.click(
-                self.on_start,
-                [self.files, self.scale, self.strength, self.kind],
-                outputs,
-                concurrency_limit=None,
-                **hidden,
-            )
+            outputs = [self.status, self.shown, self.slider, self.faces, self.downloads, self.start, self.stop]
+            inputs = [self.files, self.part, self.scale, self.strength, self.kind]
+            self.start.click(self.on_start, inputs, outputs, concurrency_limit=None, **hidden)
             self.stop.click(self.on_stop, None, [self.stop], queue=False, **hidden)
-            self.shown.input(self.on_show, [self.shown], [self.slider], queue=False, **hidden)
+            self.shown.input(self.on_show, [self.shown], [self.slider, self.faces], queue=False, **hidden)
             blocks.unload(self.on_leave)
         return blocks
 
     # ------------------------------------------------------------------ what is done
     def on_start(
-        self, files: list[str] | None, scale: float, strength: float, kind: str, request: gr.Request
+        self, files: list[str] | None, faces: bool, scale: float, strength: float, kind: str, request: gr.Request
     ) -> Iterator[Updates]:
         """Enlarge the pictures, and show how far that is and what came of it."""
         if not files:
             yield {self.status: status(problem='Choose pictures first.')}
             return
         tab = self.open_tab(request.session_hash)
-        yield {
-            self.status: status('Starts'),
-            self.shown: gr.Dropdown(choices=[], value=None, visible=False),
-            self.slider: gr.ImageSlider(value=None, visible=False),
-            self.downloads: gr.File(value=None, visible=False),
-            self.start: gr.Button(interactive=False),
-            self.stop: gr.Button(interactive=True),
-        }
-        settings = Settings(scale, strength, None if kind == SAME else kind)
+        settings = Settings(faces, scale, strength, None if kind == SAME else kind)
         try:
+            yield {
+                self.status: status('Starts'),
+                self.shown: gr.Dropdown(choices=[], value=None, visible=False),
+                self.slider: gr.ImageSlider(value=None, visible=False),
+                self.faces: gr.Gallery(value=None, visible=False),
+                self.downloads: gr.File(value=None, visible=False),
+                self.start: gr.Button(interactive=False),
+                self.stop: gr.Button(interactive=True),
+            }
             for event in tab.queue.run([Path(name) for name in files], settings):
                 yield self.after(tab, event)
+            yield self.end(tab, len(files))
         except Exception:
             yield self.end(tab, len(files), 'Something went wrong here; the terminal says what.')
             raise
-        yield self.end(tab, len(files))
+        finally:
+            self.leave_off(request.session_hash, tab)
 
     def after(self, tab: Tab, event: Event) -> Updates:
         """Return what changes on the page when something has happened."""
@@ -161,7 +176,7 @@ class WebPage:
         results = tab.results
         changes[self.downloads] = gr.File([str(result.path) for result in results], visible=True)
         if len(results) == 1:
-            changes[self.slider] = slider(event)
+            changes |= {self.slider: slider(event), self.faces: gallery(event)}
         else:
             choices = [(f'{number}. {result.name}', number) for number, result in enumerate(results, 1)]
             first = {'value': 1} if len(results) == 2 else {}
@@ -185,7 +200,10 @@ class WebPage:
     def on_show(self, number: int, request: gr.Request) -> Any:
         """Show another result."""
         tab = self.tabs.get(request.session_hash)
-        return slider(tab.results[number - 1]) if tab and number else gr.ImageSlider()
+        if not tab or not number:
+            return gr.ImageSlider(), gr.Gallery()
+        result = tab.results[number - 1]
+        return slider(result), gallery(result)
 
     def on_leave(self, request: gr.Request) -> None:
         """Remove what a tab has that is closed or loaded again."""
@@ -199,19 +217,31 @@ class WebPage:
             self.count += 1
             folder = self.folder / f'queue_{self.count}'
             tab = self.tabs[name] = Tab(Queue(self.net, folder, self.megapixels, self.turn))
+            self.running.append(tab)
         return tab
 
     def close_tab(self, name: str) -> None:
-        """Stop what a tab runs, and remove its results."""
+        """Stop what a tab runs and remove its results, now or, since they may be on their way to it, when it has."""
         with self.changing:
             tab = self.tabs.pop(name, None)
+            is_running = tab in self.running
         if tab:
+            tab.queue.stop() if is_running else tab.queue.close()
+
+    def leave_off(self, name: str, tab: Tab) -> None:
+        """Take note that nothing more is told to a tab; one that is closed has its results removed."""
+        with self.changing:
+            self.running.remove(tab)
+            is_closed = self.tabs.get(name) is not tab
+        if is_closed:
             tab.queue.close()
 
     def close(self) -> None:
-        """Stop all that runs."""
-        for name in list(self.tabs):
-            self.close_tab(name)
+        """Stop all that runs, and wait until it has."""
+        with self.changing:
+            tabs = [*self.tabs.values(), *self.running]
+        for tab in tabs:
+            tab.queue.close()
 
 
 def slider(result: Result) -> gr.ImageSlider:
@@ -219,3 +249,9 @@ def slider(result: Result) -> gr.ImageSlider:
     return gr.ImageSlider(
         (str(result.before), str(result.after)), label=f'Before and after: {result.name}', visible=True
     )
+
+
+def gallery(result: Result) -> gr.Gallery:
+    """Return the faces of a result, each beside what the network made of it."""
+    shown = [(str(face.path), f'{number}. {face.side} px') for number, face in enumerate(result.faces, 1)]
+    return gr.Gallery(shown, visible=bool(shown), selected_index=None)

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
+from facesr_plugin.enlarge.other import Network
 from facesr_plugin.errors import UserError
 from facesr_plugin.web.page import HERE, WebPage
 
@@ -44,7 +44,7 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def serve(net: FaceSRResNet, folder: Path, listener: socket.socket, megapixels: float, browse: bool) -> None:
+def serve(net: Network, folder: Path, listener: socket.socket, megapixels: float, browse: bool) -> None:
     """Show the page until the command is ended.
 
     Args:
@@ -103,4 +103,5 @@ def theme() -> gr.themes.Base:
     fonts = {'font': ['system-ui', 'sans-serif'], 'font_mono': ['ui-monospace', 'monospace']}
     grey = {'body_text_color_subdued': '*neutral_600', 'block_info_text_color': '*neutral_600'}
     dark = {f'{name}_dark': '*neutral_300' for name in grey}
-    return gr.themes.Default(primary_hue='blue', **fonts).set(**grey, **dark)
+    button = {f'button_primary_background_fill{state}': '*primary_700' for state in ('_hover', '_hover_dark')}
+    return gr.themes.Default(primary_hue='blue', **fonts).set(**grey, **dark, **button)

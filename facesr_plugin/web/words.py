@@ -12,17 +12,17 @@ def told(step: Step) -> str:
     """Return how far the queue is, in words.
 
     Example:
-        >>> told(Step(2, 3, 'a.png', 1, 4))
+        >>> told(Step(2, 3, 'a.png', 0.25))
         '2 of 3: a.png, 25 %'
     """
-    return f'{step.number} of {step.count}: {step.name}, {100 * step.done // step.total} %'
+    return f'{step.number} of {step.count}: {step.name}, {100 * step.part:.0f} %'
 
 
 def status(line: str = '', done: Done = (), step: Step | None = None, problem: str = '') -> str:
     """Return the HTML of how far things are: a line, a bar while it runs, and a line for each picture."""
     parts = [f'<p role="status">{escape(line)}</p>']
     if step:
-        part = (step.number - 1 + step.done / step.total) / step.count
+        part = (step.number - 1 + step.part) / step.count
         parts.append(f'<progress max="1" value="{part:.4f}" aria-label="All pictures"></progress>')
     if problem:
         parts.append(f'<p role="alert" class="wrong">{escape(problem)}</p>')
