@@ -17,6 +17,7 @@ from basicsr.utils.registry import LOSS_REGISTRY
 
 from facesr_plugin.cli import COMMANDS
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS
+from facesr_plugin.faces import detect
 from facesr_plugin.options.load import build_parser
 from facesr_plugin.options.read import load_yaml, override
 
@@ -218,6 +219,7 @@ def test_yaml(page):
 def test_python(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(LOSS_REGISTRY, '_obj_map', dict(LOSS_REGISTRY._obj_map))
+    monkeypatch.setattr(detect, 'DETECTORS', dict(detect.DETECTORS))
     cv2.imwrite('photo.jpg', np.full((6, 8, 3), 128, np.uint8))
     shutil.copy(DEFAULT_WEIGHTS, 'net_g_best.pth')
     for block in blocks(page, 'python'):

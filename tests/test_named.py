@@ -174,8 +174,8 @@ def test_option_files_that_name_none(work, network, scale, message):
     ('network', 'scale', 'message'),
     [
         (RRDB | {'scale': 2}, 4, 'enlarges RGB 4 times expected (scale), RRDBNet: it does not run: '),
-        (RRDB, 2, 'rrdb.pth: weights that fit network_g (RRDBNet) expected: conv_first.weight is (4, 12, 3, 3)'),
-        (RRDB | {'num_block': 2, 'scale': 2}, 2, 'rrdb.pth: weights that fit network_g (RRDBNet) expected: lacks '),
+        (RRDB, 2, 'rrdb.pth: weights that fit RRDBNet expected: conv_first.weight is (4, 12, 3, 3)'),
+        (RRDB | {'num_block': 2, 'scale': 2}, 2, 'rrdb.pth: weights that fit RRDBNet expected: lacks '),
     ],
 )
 def test_weights_of_another_network(work, network, scale, message):
