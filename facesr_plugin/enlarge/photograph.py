@@ -1,7 +1,7 @@
 """A photograph enlarged with its faces: the network sees each of them on its own, and the rest as that is wanted.
 
 What the network sees of a face are the photograph's own pixels around it. To bring the face upright to the size that
-the network was trained on, and back, gains 0.05 dB at most where it is damaged and loses 1.4 dB or more where it is not
+the network was trained on, and back, gains 0.06 dB at most where it is damaged and loses 1.5 dB or more where it is not
 (`scripts/benchmark_photos.py`): both ways blur, and this kind of network knows no difference between a face that is
 level and one that is not. For networks that do, `FaceOptions.upright` asks for it.
 """
