@@ -14,8 +14,6 @@ import argparse
 from pathlib import Path
 
 import cv2
-from photos.measure import measure, table
-from photos.picture import before_and_after
 from tqdm import tqdm
 
 from facesr_plugin.command_line import Parser
@@ -26,6 +24,8 @@ from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS
 from facesr_plugin.enlarge.network import load_network, pick_device
 from facesr_plugin.errors import UserError, run_command
 from facesr_plugin.report.machine import ROOT
+from photos.measure import measure, table
+from photos.picture import before_and_after
 
 SIZES = (40, 64, 96, 128, 192, 256, 400)
 

@@ -3,12 +3,12 @@
 from functools import lru_cache
 
 import numpy as np
-from photos.scenes import Scene, compose
 from tiny import FACES
 
 from facesr_plugin.data.images import list_images, read_image
 from facesr_plugin.faces.align import Alignment, align
 from facesr_plugin.faces.detect import Face
+from photos.scenes import Scene, compose
 
 
 @lru_cache(maxsize=1)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from basicsr.utils.file_client import FileClient, LmdbBackend
+from tiny import FACES, ROOT, run
+
 from benchmark import cases, enlarging, models, timing
 from benchmark import command as benchmark
 from benchmark.rows import COLUMNS, MEASURED, as_row, format_table
-from tiny import FACES, ROOT, run
-
 from facesr_plugin.data.images import read_image, write_image
 from facesr_plugin.errors import UserError
 from facesr_plugin.report.machine import cpu_name

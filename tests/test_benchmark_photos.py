@@ -1,12 +1,12 @@
 """The benchmark of photographs: it runs, and its numbers are those of scenes whose faces are known."""
 
-import benchmark_photos
 import pytest
 from photographs import sample_faces
-from photos.scenes import compose, square_at
 
+import benchmark_photos
 from facesr_plugin.errors import UserError
 from facesr_plugin.faces.align import crop
+from photos.scenes import compose, square_at
 
 
 def test_a_table_of_each_kind(tmp_path, capsys):

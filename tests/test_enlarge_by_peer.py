@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import enlarge_by_peer
 import numpy as np
 import pytest
 from small import picture
 
+import enlarge_by_peer
 from facesr_plugin.data.images import read_image, write_image
 from facesr_plugin.errors import UserError
 

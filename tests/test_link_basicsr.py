@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import link_basicsr
 import pytest
 
+import link_basicsr
 from facesr_plugin.errors import UserError
 
 

@@ -4,11 +4,11 @@ import re
 import subprocess
 from pathlib import Path
 
-import make_faces
 import numpy as np
 import pytest
 from tiny import FACES, ROOT, run
 
+import make_faces
 from facesr_plugin.data.images import list_images, read_image, write_image
 from facesr_plugin.errors import UserError
 

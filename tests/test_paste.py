@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from photos.scenes import square_at
 
 from facesr_plugin.faces.align import crop
 from facesr_plugin.faces.paste import FEATHER, paste, ramp, shown, with_colour_of
+from photos.scenes import square_at
 
 
 def smooth(height: int, width: int) -> np.ndarray:

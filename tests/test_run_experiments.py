@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from fake_train import rows
+from tiny import ROOT, make_project
+from torch.nn import functional as F
+
 from experiments import trainer as trainers
 from experiments.clean import score_clean
 from experiments.command import main
 from experiments.folder import Folder
 from experiments.protocol import choose, differences, load_protocol
-from fake_train import rows
-from tiny import ROOT, make_project
-from torch.nn import functional as F
-
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.data.images import list_images, read_image
 from facesr_plugin.degradations import resize_clean

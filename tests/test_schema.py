@@ -6,10 +6,11 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import make_schema as script
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
+
+import make_schema as script
 from make_schema import SCHEMA, make_schema
 
 OPTIONS = sorted(SCHEMA.parent.glob('*.yml'))

@@ -11,8 +11,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-import set_up
 from tiny import ROOT
+
+import set_up
 
 BUILD = ROOT / 'scripts' / 'basicsr_build'
 
