@@ -214,6 +214,7 @@ def _lines(errors: list[ErrorDetails], block: type[Block]) -> list[str]:
     """Return one line for each key that pydantic objects to; of a union that is what any member expected."""
     lines: dict[tuple, str] = {}
     expected: dict[tuple, list[str]] = {}
+    ruled: set[tuple] = set()  # where a member of a union had the right type, and a rule of it said more
     for error in errors:
         path = tuple(part for part in error['loc'] if not _is_tag(part))
         got = f', got {error["input"]!r}'
@@ -233,8 +234,11 @@ def _lines(errors: list[ErrorDetails], block: type[Block]) -> list[str]:
                 message = str(error['ctx']['error'])
             case 'value_error':
                 message = f'{error["ctx"]["error"]}{got}'
+                ruled.add(path)
             case _ if error['loc'][-1] == '[key]' or error['type'] == 'invalid_key':
                 path, message = (*path[:-1], error['input']), f'a text expected as key{got}'
+            case _ if path in ruled:
+                continue
             case _:
                 choices = expected.setdefault(path, [])
                 choices.append(_expected(error))

@@ -17,10 +17,11 @@ import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and regi
 
 # isort: split
 from basicsr import test as pipeline
+from basicsr.models import sr_model
 from basicsr.utils import get_root_logger
 
 from facesr_plugin.errors import run_command
-from facesr_plugin.models.validation import needs_hr
+from facesr_plugin.models.validation import measure, needs_hr
 from facesr_plugin.options.load import parse_options
 from facesr_plugin.run.archive import Archive
 
@@ -30,6 +31,7 @@ def main() -> None:
     pipeline.parse_options = parse_options
     pipeline.make_exp_dirs = partial(_make_folders, archive := Archive())
     pipeline.build_model = partial(_build_model, pipeline.build_model, archive)
+    sr_model.calculate_metric = measure
     try:
         pipeline.test_pipeline(str(Path.cwd()))
     finally:

@@ -1,6 +1,7 @@
 """The second stage: its losses against values computed by hand, what each step's gradients reach, exact resuming."""
 
 import copy
+import logging
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from small import SECOND_STAGE, Options, model_options
 from torch.nn import functional as F
 
 from facesr_plugin import AlphaRealESRGANModel, PatchDiscriminator
+from facesr_plugin.models import alpha_realesrgan_model
 
 GAN, FEATURE = SECOND_STAGE['train.gan_opt']['loss_weight'], 2.0
 
@@ -158,17 +160,18 @@ def test_a_step_that_is_not_finite_leaves_both_networks(build, which):
     assert all(torch.equal(before[name], p) for name, p in getattr(model, which).named_parameters())
 
 
-def test_warns_where_the_discriminator_is_of_no_use(build, caplog):
+def test_warns_where_the_discriminator_is_of_no_use(build, caplog, monkeypatch):
+    monkeypatch.setattr(alpha_realesrgan_model, 'get_root_logger', lambda: logging.getLogger('test'))
     model = build()
     model.current_iter = 100
     nothing = {name: torch.zeros(()) for name in ('l_d', 'd_real', 'd_fake')}
     model.record.note({**nothing, 'd_real': torch.tensor(9.0), 'd_fake': torch.tensor(-9.0)})
-    with caplog.at_level('WARNING', 'basicsr'):
+    with caplog.at_level('WARNING', 'test'):
         model.get_current_log()
     assert 'too strong' in caplog.text
     caplog.clear()
     model.record.note({**nothing, 'l_d': torch.tensor(1.386)})
-    with caplog.at_level('WARNING', 'basicsr'):
+    with caplog.at_level('WARNING', 'test'):
         model.get_current_log()
     assert 'no longer apart' in caplog.text
 

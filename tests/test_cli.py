@@ -9,7 +9,8 @@ import pytest
 from facesr_plugin import __version__, cli
 from facesr_plugin.errors import UserError
 
-NAMES = ['train', 'test', 'upscale', 'lmdb', 'degrade', 'curves', 'compare', 'judge', 'report', 'export', 'web']
+NAMES = ['train', 'test', 'upscale', 'extract', 'lmdb', 'degrade', 'curves', 'compare', 'judge', 'report', 'export']
+NAMES += ['web']
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from facesr_plugin import AlphaRealESRNetModel, RegularizedL1Loss
 from facesr_plugin.blocks import Block, PositiveCount, PositiveNumber
 from facesr_plugin.errors import UserError
 from facesr_plugin.options.check import check
+from facesr_plugin.options.read import import_modules
 from facesr_plugin.options.types import TrainingOptions
 
 
@@ -212,3 +213,21 @@ def test_keys_of_a_model_of_ones_own(opt):
         assert check(opt, True).model_dump()['my_option'] == {'deep': 1}
     finally:
         del MODEL_REGISTRY._obj_map['Mine']
+
+
+@pytest.mark.parametrize(
+    ('name', 'code', 'line'),
+    [
+        ('./nothing.py', None, 'no such file'),
+        ('sub/copy.py', '', 'another file name expected, copy is a module: .*copy.py'),
+        ('ends.py', 'raise SystemExit(3)', r'cannot be imported: SystemExit: 3 \(.*ends.py, line 1\)'),
+    ],
+)
+def test_file_that_is_no_module_of_its_name(tmp_path, monkeypatch, name, code, line):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.path', [*sys.path])
+    if code is not None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(code)
+    with pytest.raises(UserError, match=f'^--import {re.escape(name)}: {line}$'):
+        import_modules('--import', [name])

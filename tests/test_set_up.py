@@ -158,7 +158,12 @@ def test_pythons_that_are_too_old_understand_it():
 
 
 def make(*words: str, path: Path) -> subprocess.CompletedProcess:
-    env = {**os.environ, 'PATH': f'{path}:/usr/bin:/bin'}
+    above = {
+        'MAKEFLAGS',
+        'MAKEOVERRIDES',
+        'PYTHON',
+    }  # of the make that runs the tests
+    env = {key: value for key, value in os.environ.items() if key not in above} | {'PATH': f'{path}:/usr/bin:/bin'}
     return subprocess.run(['make', *words], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 

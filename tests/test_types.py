@@ -394,3 +394,9 @@ def test_anchors_at_the_top_level(opt):
     put(opt, 'train.x-defaults', 1)
     (line,) = problems(opt)
     assert line.startswith('train.x-defaults: unknown option')
+
+
+def test_a_rule_of_a_member_of_a_union_is_told(opt):
+    put(opt, 'datasets.train.dataroot_gt', '$NO_SUCH_VARIABLE/faces')
+    expected = "the environment variable NO_SUCH_VARIABLE is not set, got '$NO_SUCH_VARIABLE/faces'"
+    assert problems(opt) == [f'datasets.train.dataroot_gt: {expected}']

@@ -1,3 +1,6 @@
+import logging
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +96,23 @@ def test_without_hr_only_what_needs_none_is_measured():
     expected = calculate_metric({'img': image}, metrics['niqe'])
     assert evaluate({'params': net}, [lone], 4, metrics, CPU)['params'].metrics == {'niqe': pytest.approx(expected)}
     assert evaluate({'params': net}, [lone], 4, STANDARD_METRICS, CPU)['params'].metrics == {}
+
+
+@pytest.mark.parametrize('side', [24, 48])
+def test_niqe_has_no_value_of_small_or_flat_images(side, caplog, monkeypatch):
+    """BasicSR ends in a traceback of the linear algebra."""
+    lone = {**pair(), 'lq': torch.full((1, 3, side, side), 0.5)}
+    metrics = STANDARD_METRICS | {'niqe': {'type': 'calculate_niqe', 'crop_border': 0}}
+    with pytest.raises(np.linalg.LinAlgError):
+        calculate_metric({'img': np.full((4 * side, 4 * side, 3), 128, np.uint8)}, metrics['niqe'])
+    del lone['gt']
+    monkeypatch.setattr(validation, 'get_root_logger', lambda: logging.getLogger('test'))
+    validation._warn_of_no_value.cache_clear()
+    with caplog.at_level('WARNING', 'test'):
+        scores = evaluate({'params': nn.Upsample(scale_factor=4)}, [lone, lone], 4, metrics, CPU)
+    assert math.isnan(scores['params'].metrics['niqe'])
+    (line,) = {record.message for record in caplog.records}
+    assert line.startswith(f'calculate_niqe has no value of an image of {4 * side}x{4 * side} px')
 
 
 @pytest.mark.parametrize('here', [0, 1])

@@ -1,16 +1,18 @@
 """Validation: the network on LR-HR pairs, beside what plain enlarging scores on the same pairs."""
 
 import inspect
+import math
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
-from basicsr.utils import tensor2img
+from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch.nn import functional as F
 
@@ -94,8 +96,7 @@ def evaluate(
                 on_image(name, path, image)
             data = {'img': image} if gt is None else {'img': image, 'img2': tensor2img(gt)}
             for metric, options in (alone if gt is None else metrics).items():
-                value = ssim(**data) if options == STANDARD_METRICS['ssim'] else calculate_metric(data, options)
-                score.metrics[metric] += float(value)
+                score.metrics[metric] += ssim(**data) if options == STANDARD_METRICS['ssim'] else measure(data, options)
     for score in scores.values():
         totals = torch.tensor(
             [count, measured, score.residual, score.loss, *score.metrics.values()], dtype=torch.float64
@@ -111,6 +112,29 @@ def evaluate(
 def needs_hr(options: dict[str, Any]) -> bool:
     """Return whether a metric of BasicSR compares with an HR image; NIQE does not."""
     return 'img2' in inspect.signature(METRIC_REGISTRY.get(options['type'])).parameters
+
+
+def measure(data: dict[str, np.ndarray], options: dict[str, Any]) -> float:
+    """Compute a metric of BasicSR; NaN, and a warning, where it has no value.
+
+    NIQE has none of a flat image, nor of one with less than two squares of 96 px.
+
+    Args:
+        data: `img`, uint8 BGR (H, W, 3), and `img2` where the metric compares.
+        options: Its `type`, and what else it takes.
+    """
+    try:
+        return float(calculate_metric(data, options))
+    except np.linalg.LinAlgError:
+        _warn_of_no_value(options['type'], 'x'.join(map(str, data['img'].shape[1::-1])))
+        return math.nan
+
+
+@lru_cache
+def _warn_of_no_value(metric: str, size: str) -> None:
+    get_root_logger().warning(
+        f'{metric} has no value of an image of {size} px: too small for it (NIQE: two squares of 96 px), or flat'
+    )
 
 
 def ssim(img: np.ndarray, img2: np.ndarray) -> float:

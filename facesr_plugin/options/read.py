@@ -166,14 +166,19 @@ def import_modules(where: str, names: Any) -> None:
         UserError: One cannot be imported; the line says where it failed.
     """
     for name in filter(lambda name: isinstance(name, str), names if isinstance(names, list) else []):
-        is_file = name.endswith('.py')
-        folder = str(Path(name).expanduser().resolve().parent) if is_file else os.getcwd()
+        file = Path(name).expanduser().resolve() if name.endswith('.py') else None
+        if file and not file.is_file():
+            raise UserError(f'{where} {one_line(name)}: no such file')
+        folder = str(file.parent) if file else os.getcwd()
         if folder not in sys.path:
             sys.path.append(folder)
         try:
-            module = import_module(Path(name).stem if is_file else name)
-        except Exception as error:
+            module = import_module(file.stem if file else name)
+        except (Exception, SystemExit) as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             what = f'{type(error).__name__}: {" ".join(str(error).split())} ({frame.filename}, line {frame.lineno})'
             raise UserError(f'{where} {one_line(name)}: cannot be imported: {what}') from error
+        if file and Path(getattr(module, '__file__', None) or '').resolve() != file:
+            there = getattr(module, '__file__', None) or 'a part of Python'
+            raise UserError(f'{where} {one_line(name)}: another file name expected, {file.stem} is a module: {there}')
         print(f'{where}: {name} ({getattr(module, "__file__", None)})')
