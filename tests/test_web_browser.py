@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ def start(root: Path, *options: str) -> Server:
         text=True,
         env=env,
         cwd=root,
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # under nohup it would be ignored
     )
     line = process.stdout.readline()
     if not (found := re.fullmatch(r'(http://127\.0\.0\.1:\d+)  \(Ctrl-C ends it\)\n', line)):
@@ -369,7 +371,7 @@ def test_stop(open_page, tmp_path):
     assert page.locator('#stop').is_disabled()
     page.locator('#start').click()
     expect(page.locator('#status li').first).to_be_visible(timeout=SOON)
-    assert page.locator('#status progress').is_visible()
+    expect(page.locator('#status progress')).to_be_visible(timeout=SOON)
     assert page.locator('#start').is_disabled()
     page.locator('#stop').click()
     told = page.locator('#status [role=status]')
