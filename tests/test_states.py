@@ -9,7 +9,7 @@ import torch
 import yaml
 from basicsr import train as train_pipeline
 from basicsr.archs import build_network
-from small import Options, put
+from small import SECOND_STAGE, Options, put
 
 from facesr_plugin import train
 from facesr_plugin.errors import UserError
@@ -293,3 +293,22 @@ def test_state_under_another_name_brings_its_weights(opt, data, monkeypatch):
     histories = [(data / 'experiments' / name / 'history.csv').read_text().splitlines() for name in ('run', 'other')]
     assert [len(lines) for lines in histories] == [3, 3]
     assert (data / 'experiments' / 'other' / 'models' / 'net_g_best.pth').is_file()
+
+
+def test_a_block_that_is_new_or_gone_is_a_difference(opt):
+    """As the discriminator: a state of one stage is none of the other, also if it is older than the second one."""
+    first, second = copy.deepcopy(opt), copy.deepcopy(opt)
+    for path, value in SECOND_STAGE.items():
+        put(second, path, value)
+    older = state_of(first)
+    del older['facesr']['options']['network_d']
+    for state in (state_of(first), older):
+        lines = differences(now(second), state)
+        assert 'network_d: no value expected, as the training state was saved under, got a block of options' in lines
+    lines = differences(now(first), state_of(second))
+    assert 'network_d: a block of options expected, as the training state was saved under, got no value' in lines
+    put(first, 'train.alpha_opt', None)
+    put(first, 'train.pixel_opt', {'type': 'L1Loss'})
+    assert any(
+        line.startswith('train.alpha_opt: a block of options expected') for line in differences(now(first), older)
+    )

@@ -26,7 +26,10 @@ _BEFORE_THEM = {
     'train.ema_decay': 0,
     'train.alpha_opt.periods': None,
     'datasets.train.weights': None,
+    'network_d': None,
+    **dict.fromkeys(f'train.{block}' for block in ('optim_d', 'gan_opt', 'feature_opt', 'perceptual_opt')),
 }
+_BLOCK = 'a block of options'  # in place of one, so that it differs from none
 # What may change: what is recorded of the run, where it is, and how images come to the loader.
 _FREE = {'name', 'model_type', 'num_gpu', 'path', 'val', 'logger', 'dist_params', 'imports'}
 _LOADING = {'name', 'dataroot_gt', 'io_backend', 'phase', 'scale', 'use_shuffle', 'num_worker_per_gpu', 'prefetch_mode'}
@@ -106,7 +109,8 @@ def check_data(train_set: Mapping[str, Any], state: Mapping[str, Any], may_diffe
 
 
 def _line(path: str, before: Any, after: Any, done: int = 0) -> str:
-    expected, got = ('no value' if value is None else repr(value) for value in (before, after))
+    words = {None: 'no value', _BLOCK: _BLOCK}
+    expected, got = (words[value] if value in (None, _BLOCK) else repr(value) for value in (before, after))
     line = f'{path}: {expected} expected, as the training state was saved under, got {got}'
     if path in _LENGTHS:
         line += f' (learning rate or alpha of the {done} iterations done would have been others; see --extend)'
@@ -128,9 +132,10 @@ def _differences_from_stock(now: Mapping[str, Any], state: Mapping[str, Any]) ->
 
 
 def _leaves(block: Mapping[str, Any], above: str = '') -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested blocks by their paths."""
+    """Yield the leaves of nested blocks by their paths, and of each block that it is one."""
     for key, value in block.items():
         if isinstance(value, Mapping):
+            yield f'{above}{key}', _BLOCK
             yield from _leaves(value, f'{above}{key}.')
         else:
             yield f'{above}{key}', value
