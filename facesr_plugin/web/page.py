@@ -16,6 +16,7 @@ from facesr_plugin.web.work import Event, Failed, Queue, Result, Settings, Step,
 HERE = Path(__file__).parent
 SCALES = (1, 1.5, 2, 3, 4)
 SAME = 'as the picture'
+HIDDEN = 'hidden'  # there all the time: what appears later loads code, and an update meanwhile can be lost
 Updates = dict[Any, Any]
 
 
@@ -98,14 +99,14 @@ class WebPage:
                         self.stop = gr.Button('Stop', interactive=False, min_width=100, elem_id='stop')
                 with gr.Column(scale=3, min_width=300):
                     self.status = gr.HTML(status(), elem_id='status', padding=False)
-                    self.shown = gr.Dropdown(label='Shown', visible=False, elem_id='shown')
+                    self.shown = gr.Dropdown(label='Shown', visible=HIDDEN, elem_id='shown')
                     self.slider = gr.ImageSlider(
                         label='Before and after',
                         type='filepath',
                         interactive=False,
                         buttons=['fullscreen'],
                         max_height=640,
-                        visible=False,
+                        visible=HIDDEN,
                         elem_id='slider',
                     )
                     self.faces = gr.Gallery(
@@ -115,14 +116,14 @@ class WebPage:
                         object_fit='contain',
                         buttons=['fullscreen'],
                         interactive=False,
-                        visible=False,
+                        visible=HIDDEN,
                         elem_id='faces',
                     )
                     self.downloads = gr.File(
                         label='Results, to download',
                         file_count='multiple',
                         interactive=False,
-                        visible=False,
+                        visible=HIDDEN,
                         elem_id='results',
                     )
             hidden: dict[str, Any] = {'show_progress': 'hidden', 'api_visibility': 'private'}
@@ -147,10 +148,10 @@ class WebPage:
         try:
             yield {
                 self.status: status('Starts'),
-                self.shown: gr.Dropdown(choices=[], value=None, visible=False),
-                self.slider: gr.ImageSlider(value=None, visible=False),
-                self.faces: gr.Gallery(value=None, visible=False),
-                self.downloads: gr.File(value=None, visible=False),
+                self.shown: gr.Dropdown(choices=[], value=None, visible=HIDDEN),
+                self.slider: gr.ImageSlider(value=None, visible=HIDDEN),
+                self.faces: gr.Gallery(value=None, visible=HIDDEN),
+                self.downloads: gr.File(value=None, visible=HIDDEN),
                 self.start: gr.Button(interactive=False),
                 self.stop: gr.Button(interactive=True),
             }
@@ -254,4 +255,4 @@ def slider(result: Result) -> gr.ImageSlider:
 def gallery(result: Result) -> gr.Gallery:
     """Return the faces of a result, each beside what the network made of it."""
     shown = [(str(face.path), f'{number}. {face.side} px') for number, face in enumerate(result.faces, 1)]
-    return gr.Gallery(shown, visible=bool(shown), selected_index=None)
+    return gr.Gallery(shown, visible=bool(shown) or HIDDEN, selected_index=None)
