@@ -169,11 +169,12 @@ $(VAL_PSI1_FACES): | $(FACE_MAKER)
 
 # ---------------------------------------------------------------------------- weights
 # Data, training, judgement, each where it stopped. OPTIONS changes options as --force_yml does, RUN is the run's name;
-# on a CPU the patches are smaller. `facesr judge` ends with 1 where a face was not found; the tables are whole.
+# on a CPU batches are an eighth. `facesr judge` ends with 1 where a face was not found; the tables are whole.
 RUN := facesr_x4
 OPTIONS :=
 WEIGHTS := experiments/$(RUN)/models/net_g_latest.pth
-PATCH = $$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "datasets:train:gt_size=128")')
+ON_CPU := datasets:train:gt_size=128 datasets:train:batch_size_per_gpu=8 datasets:train:num_worker_per_gpu=1
+BATCH = $$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "$(ON_CPU)")')
 
 weights: $(JUDGE)
 	$(MAKE) faces FACES=4000
@@ -187,7 +188,7 @@ weights: $(JUDGE)
 
 $(WEIGHTS): | $(READY)
 	nice -n 19 $(BIN)/python facesr_plugin/train.py -opt options/train_facesr_x4.yml --auto_resume \
-	  --force_yml name=$(RUN) datasets:train:dataroot_gt=datasets/train_4000_hr.lmdb $(PATCH) $(OPTIONS)
+	  --force_yml name=$(RUN) datasets:train:dataroot_gt=datasets/train_4000_hr.lmdb $(BATCH) $(OPTIONS)
 
 clean:
 	rm -rf .venv build *.egg-info basicsr demo .pytest_cache .ruff_cache
