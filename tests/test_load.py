@@ -74,7 +74,13 @@ def test_yaml_runs_nothing(tmp_path):
         ('name=other', 'name', 'other'),
         ('train:total_iter=20', 'train.total_iter', 20),
         ('train:optim_g:lr=!!float 1e-4', 'train.optim_g.lr', 1e-4),
+        ('train:optim_g:lr=1e-4', 'train.optim_g.lr', 1e-4),
         ('noise_range=[2, 3]', 'noise_range', [2, 3]),
+        ('noise_range=[-2E5, +.5e1, 1.e+0]', 'noise_range', [-2e5, 5.0, 1.0]),
+        ('train:scheduler={periods: [1e4]}', 'train.scheduler', {'periods': [1e4]}),
+        ("name='1e4'", 'name', '1e4'),
+        ('name=1e4x', 'name', '1e4x'),
+        ('name=e4', 'name', 'e4'),
         ('path:pretrain_network_g=~', 'path.pretrain_network_g', None),
         ('train:total_iter=010', 'train.total_iter', '010'),
         ('name=a=b', 'name', 'a=b'),
@@ -89,6 +95,18 @@ def test_override(opt, entry, path, value, monkeypatch, tmp_path):
     override(opt, entry)
     assert opt == expected
     assert not Path('ran').exists()
+
+
+def test_numbers_with_an_exponent_are_whole_where_that_is_asked(opt):
+    for entry in ('queue_size=1e1', 'train:total_iter=2E3', 'train:scheduler:periods=[2e3]', 'train:optim_g:lr=1e-4'):
+        override(opt, entry)
+    run = TrainingOptions.parse(opt)
+    assert (run.queue_size, run.train.total_iter, run.train.scheduler.periods) == (10, 2000, [2000])
+    assert all(type(value) is int for value in (run.queue_size, run.train.total_iter, *run.train.scheduler.periods))
+    assert run.train.optim_g.lr == 1e-4
+    override(opt, 'queue_size=1e-1')
+    with pytest.raises(UserError, match=r'^queue_size: expected a whole number, got 0\.1$'):
+        TrainingOptions.parse(opt)
 
 
 @pytest.mark.parametrize(

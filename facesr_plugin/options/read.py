@@ -52,6 +52,15 @@ _Loader.add_constructor('tag:yaml.org,2002:timestamp', _Loader.construct_yaml_st
 _Loader.add_constructor('tag:yaml.org,2002:int', _Loader.construct_yaml_int)
 
 
+class _CommandLineLoader(_Loader):
+    """The same for a value of the command line, where 1e-4 is a number as in YAML 1.2; to YAML 1.1 it is text."""
+
+
+_CommandLineLoader.add_implicit_resolver(
+    'tag:yaml.org,2002:float', re.compile(r'[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$', re.ASCII), list('-+.0123456789')
+)
+
+
 def _size(value: Any, known: dict[int, int]) -> int:
     """Return how many values there are in one with its aliases written out; one inside itself has no end."""
     if not isinstance(value, list | dict):
@@ -132,7 +141,7 @@ def set_option(opt: dict[str, Any], keys: list[str], value: Any, where: str) -> 
 
 
 def override(opt: dict[str, Any], entry: str) -> None:
-    """Set a key of a block that the file has, from `a:b:c=value`, the value read as YAML.
+    """Set a key of a block that the file has, from `a:b:c=value`, the value read as YAML, 1e-4 as a number.
 
     Raises:
         UserError: `entry` has another form, the block does not exist, or the value is no YAML.
@@ -147,7 +156,7 @@ def override(opt: dict[str, Any], entry: str) -> None:
     if not separator:
         raise UserError(f'--force_yml {one_line(entry)}: KEY:SUBKEY=VALUE expected')
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_CommandLineLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f'--force_yml {one_line(entry)}: the value is not valid YAML') from error
     if _size(value, {}) > MOST_VALUES:
