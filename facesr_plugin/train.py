@@ -25,6 +25,8 @@ import facesr_plugin  # noqa: F401  (first: it makes BasicSR importable and regi
 # isort: split
 from basicsr import train as pipeline
 from basicsr.models import build_model
+from basicsr.models.sr_model import SRModel
+from basicsr.models.video_base_model import VideoBaseModel
 from basicsr.utils import MessageLogger, get_root_logger, set_random_seed
 
 from facesr_plugin.compat import repair_wandb
@@ -49,6 +51,7 @@ OUT_OF_MEMORY = (
     'train.precision: bf16, train.pixel_opt.forward: sampled or sequential, or a smaller batch_size_per_gpu with'
     ' train.accumulate needs less'
 )
+ONE_SET = 'Multiple validation datasets are *only* supported by SRModel.'  # BasicSR says it to that too
 ANOTHER_ENDED = 'another process of this run has ended: its own lines say why; go on with --auto_resume'
 
 
@@ -208,6 +211,9 @@ class TrainingRun:
         for line in self.notices:
             get_root_logger().warning(line)
         self.model.iter_per_epoch = self.sampler.iter_per_epoch
+        takes_several = isinstance(self.model, SRModel) and not isinstance(self.model, VideoBaseModel)
+        logger = get_root_logger()
+        (logger.addFilter if takes_several else logger.removeFilter)(is_not_of_sets)
         return self.model
 
     def make_message_logger(self, opt: dict[str, Any], start_iter: int, tb_logger: Any) -> MessageLogger:
@@ -297,6 +303,11 @@ class TrainingRun:
             get_root_logger().info(f'Saving iteration {iteration:,}; go on from it with --auto_resume.')
             self.model.save(self.model.epoch - 1, iteration)
         self.model.finish_iteration()
+
+
+def is_not_of_sets(record: logging.LogRecord) -> bool:
+    """Return whether a line of the log is another than that several validation sets are not supported."""
+    return record.msg != ONE_SET
 
 
 def hide_full_disk(stock: Callable[[Any], None], args: Any) -> None:

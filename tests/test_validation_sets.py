@@ -12,6 +12,7 @@ from small import Options, picture, put
 from facesr_plugin import test, train
 from facesr_plugin.data.images import list_images, read_image, write_image
 from facesr_plugin.errors import UserError
+from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
 from facesr_plugin.models.history import read_history
 from facesr_plugin.options.check import check
 from facesr_plugin.options.types import TrainingOptions
@@ -66,6 +67,18 @@ def test_the_set_that_val_decides_names(launch, opt, data):
     found = psnr_of(data, 'other', err)
     assert read_history(experiment(data) / 'history.csv')['val_psnr'] == pytest.approx(found, abs=1e-4)
     assert best(data)['psnr']['params'] == pytest.approx(max(found), abs=1e-4)
+
+
+@pytest.mark.parametrize('takes_several', [True, False])
+def test_basicsr_warns_of_several_sets_only_where_that_is_true(launch, opt, data, monkeypatch, takes_several):
+    """It says so to every model, `SRModel` too."""
+    if not takes_several:
+        monkeypatch.setattr(train, 'VideoBaseModel', AlphaRealESRNetModel)
+    opt['datasets']['val_2'] = other_pairs(opt, data)
+    status, _, err = launch(train.main, opt)
+    assert status == 0, err
+    assert len(psnr_of(data, 'other', err)) == 2
+    assert err.count('Multiple validation datasets are *only* supported by SRModel') == (0 if takes_several else 2)
 
 
 def test_val_decides_names_no_set_with_hr_images(opt, data):
