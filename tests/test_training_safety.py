@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from traceback import walk_tb
 
 import pytest
 import torch
@@ -170,6 +171,23 @@ def test_save_says_how_much_room_it_needs(tmp_path, monkeypatch):
         checkpoint.save(tmp_path / 'a.pth', {'params': {'w': torch.zeros(250_000)}})
     assert torch.equal(checkpoint.load(tmp_path / 'a.pth')['params']['w'], torch.ones(3))
     assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
+
+
+def test_an_error_of_a_save_holds_no_buffer(tmp_path, monkeypatch):
+    """Python 3.12.1 crashes where it collects one of a `BytesIO`, as it did at the end of a run on a full disk."""
+
+    def full(file):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(files.os, 'fsync', full)
+    with pytest.raises(RunError) as caught:
+        checkpoint.save(tmp_path / 'a.pth', {'params': {'w': torch.zeros(9)}})
+    frames = [frame for error in (caught.value, caught.value.__cause__) for frame, _ in walk_tb(error.__traceback__)]
+    buffers = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, memoryview)]
+    assert buffers
+    for buffer in buffers:
+        with pytest.raises(ValueError, match='released'):
+            bytes(buffer)
 
 
 def test_keep_states(project):

@@ -24,7 +24,8 @@ def save(path: str | Path, content: Mapping[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
-    write(path, buffer.getbuffer())
+    with buffer.getbuffer() as data:  # given back: Python 3.12 crashes where it collects it with an error's frames
+        write(path, data)
 
 
 def load(path: str | Path) -> dict[str, Any]:
