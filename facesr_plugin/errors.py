@@ -55,6 +55,15 @@ def each(function: Callable[[Any], Any], items: Iterable[Any], spread: Callable[
     Raises:
         UserError: The function raised some: the lines of the first items, and how many more there are.
     """
+    results = attempts(function, items, spread)
+    raise_all(lines_of(results))
+    return results
+
+
+def attempts(
+    function: Callable[[Any], Any], items: Iterable[Any], spread: Callable[..., Iterable[Any]] = map
+) -> list[Any]:
+    """Return what a function makes of each item, or the `UserError` that it raised; `spread` as for `each`."""
 
     def attempt(item: Any) -> Any:
         try:
@@ -62,9 +71,12 @@ def each(function: Callable[[Any], Any], items: Iterable[Any], spread: Callable[
         except UserError as error:
             return error
 
-    results = list(spread(attempt, items))
-    raise_all(str(result) for result in results if isinstance(result, UserError))
-    return results
+    return list(spread(attempt, items))
+
+
+def lines_of(results: Iterable[Any]) -> list[str]:
+    """Return the lines of the errors among results of `attempts`."""
+    return [line for result in results if isinstance(result, UserError) for line in str(result).splitlines()]
 
 
 class RunError(RuntimeError):

@@ -376,6 +376,33 @@ def remove(name: str) -> Callable[[Case], None]:
     return lambda case: (case.folder / name).unlink()
 
 
+def several_faults(case: Case) -> None:
+    """Grey with alpha is none."""
+    (case.train / 'face_0.png').write_text('no picture')
+    tiny(case)
+    Image.fromarray(picture()).convert('LA').save(case.train / 'face_2.png')
+    (case.train / 'face_3.png').write_bytes(b'')
+
+
+def several_faults_in_pairs(case: Case) -> None:
+    for number in range(3, 6):
+        for name, side in (('hr', 96), ('lr', 24)):
+            write_image(case.folder / name / f'face_{number}.png', picture(side, number))
+    (case.folder / 'hr' / 'face_0.png').write_text('no picture')
+    cut(case.folder / 'lr' / 'face_0.png', 0.7)
+    odd_hr(case)
+    cut(case.folder / 'hr' / 'face_2.png', 0.7)
+    remove('lr/face_3.png')(case)
+    remove('hr/face_4.png')(case)
+    (case.folder / 'hr' / 'notes.txt').write_text('faces')
+
+
+def lmdb_with_unknown_keys(case: Case) -> None:
+    lmdb_with_unknown_key(case)
+    meta = case.folder / 'train.lmdb' / 'meta_info.txt'
+    meta.write_text(meta.read_text() + 'face_8.png (96,96,3) 1\n')
+
+
 def no_pairs(case: Case) -> None:
     for name in ('hr', 'lr'):
         shutil.rmtree(case.folder / name)
@@ -440,6 +467,12 @@ TABLE: dict[str, Row] = {
         huge,
         '{}/train/face_1.png: cannot be read as an image: its header claims too many pixels …',
     ),
+    'several faults': (
+        several_faults,
+        f'{{}}/train/face_0.png: {NO_IMAGE}\n'
+        '{}/train: face_1.png: at least 80x80 px expected (datasets.train.gt_size), got 1x1\n'
+        f'{{}}/train/face_3.png: {NO_IMAGE}',
+    ),
     'no permission to read': (forbidden_face, '{}/train/face_1.png: Permission denied'),
     'capital suffix': (lambda case: case.face.rename(case.train / 'FACE_1.PNG'), sees(3)),
     'odd names': (odd_folder, sees(3)),
@@ -483,6 +516,10 @@ TABLE: dict[str, Row] = {
     ),
     'LMDB with nothing in it': (empty_lmdb, '{}/empty.lmdb: no LMDB there (data.mdb: No such file or directory)'),
     'LMDB lacks a key of meta_info.txt': (lmdb_with_unknown_key, '{}/train.lmdb: no image face_9'),
+    'LMDB lacks several keys of meta_info.txt': (
+        lmdb_with_unknown_keys,
+        '{}/train.lmdb: no image face_9\n{}/train.lmdb: no image face_8',
+    ),
     'LMDB cut short': (lmdb_cut(0.5), '{}/train.lmdb: data.mdb is cut short: … bytes expected, got …'),
     'LMDB of no bytes': (lmdb_cut(0), '{}/train.lmdb: cannot be opened as an LMDB (…)'),
     'LMDB with a damaged picture': (lmdb_with_damaged_value, f'{{}}/train.lmdb: face_0: {NO_IMAGE}'),
@@ -508,6 +545,16 @@ TABLE: dict[str, Row] = {
     'LR without HR': (remove('hr/face_1.png'), '{}/lr: face_1.png has no HR image in {}/hr'),
     'no pairs at all': (no_pairs, '{}/lr: holds no image (.png, .jpg, .jpeg, .bmp, .webp, .tif, .tiff)'),
     'damaged LR picture': (lambda case: cut(case.folder / 'lr/face_1.png', 0.7), f'{{}}/lr/face_1.png: {NO_IMAGE}'),
+    'several faults in pairs': (
+        several_faults_in_pairs,
+        '{}/hr: notes.txt: only images expected, BasicSR reads every file here\n'
+        '{}/lr: face_3.png expected, the LR image of {}/hr: face_3.png\n'
+        f'{{}}/hr/face_0.png: {NO_IMAGE}\n'
+        f'{{}}/lr/face_0.png: {NO_IMAGE}\n'
+        '{}/hr: face_1.png: HR of 96x96 px expected (4 times the LR), got 98x98\n'
+        f'{{}}/hr/face_2.png: {NO_IMAGE}\n'
+        '{}/lr: face_4.png has no HR image in {}/hr',
+    ),
     'pairs in LMDBs of raw pixels': (
         lambda case: case.pack_pairs('--raw'),
         '{}/lr.lmdb: PNG values expected, raw pixels are for training only: make it without --raw',

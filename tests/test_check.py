@@ -211,9 +211,9 @@ def test_lr_names_by_template(opt, data):
     put(opt, 'datasets.val.filename_tmpl', '{}_x4')
     check(opt, True)
     put(opt, 'datasets.val.filename_tmpl', '{}_x2')
-    assert problems(opt) == [
-        f'{data}/lr: face_{n}_x2.png expected, the LR image of {data}/hr: face_{n}.png' for n in range(3)
-    ]
+    expected = [f'{data}/lr: face_{n}_x2.png expected, the LR image of {data}/hr: face_{n}.png' for n in range(3)]
+    expected += [f'{data}/lr: face_{n}_x4.png has no HR image in {data}/hr' for n in range(3)]
+    assert problems(opt) == expected
 
 
 def test_validation_set_as_stock_reads_it(opt, data):
@@ -233,8 +233,12 @@ def test_validation_set_by_a_list_of_names(opt, data):
     assert problems(opt) == [f'datasets.val.meta_info_file: no such file or folder: {listed}']
     listed.write_text('face_0.png (96,96,3)\nface_1.png (96,96,3)\n')
     check(opt, True)
-    listed.write_text('face_9.png (96,96,3)\n')
-    assert problems(opt) == [f"{listed}: names of images in {data}/hr expected, got 'face_9.png'"]
+    write_image(data / 'lr' / 'face_1.png', read_image(data / 'lr' / 'face_1.png')[:20])
+    listed.write_text('face_9.png (96,96,3)\nface_1.png (96,96,3)\nface_1.png (96,96,3)\n')
+    assert problems(opt) == [
+        f"{listed}: names of images in {data}/hr expected, got 'face_9.png'",
+        f'{data}/hr: face_1.png: HR of 96x80 px expected (4 times the LR), got 96x96',
+    ]
 
 
 # --------------------------------------------------------------------------------- weights

@@ -104,6 +104,24 @@ def test_what_is_wrong_is_named(opt, data):
     opt['datasets']['train']['dataroot_gt'][2] = str(data / 'lr')
     with pytest.raises(UserError, match=rf'^{data}/lr: face_0\.png: at least 80x80 px expected'):
         check(opt, True)
+    (data / 'hr' / 'face_1.png').write_text('no picture')
+    (data / 'empty').mkdir()
+    opt['datasets']['train']['dataroot_gt'] = [str(data / 'empty'), str(data / 'hr'), str(data / 'lr')]
+    with pytest.raises(UserError) as caught:
+        check(opt, True)
+    small = 'at least 80x80 px expected (datasets.train.gt_size), got 24x24'
+    assert str(caught.value).splitlines() == [
+        f'{data}/empty: holds no image (.png, .jpg, .jpeg, .bmp, .webp, .tif, .tiff)',
+        f'{data}/hr/face_1.png: cannot be read as an image (empty, damaged or another file type)',
+        *(f'{data}/lr: face_{number}.png: {small}' for number in range(3)),
+    ]
+    for number in range(30):
+        write_image(data / 'small' / f'face_{number}.png', picture(24, number))
+    opt['datasets']['train']['dataroot_gt'][2] = str(data / 'small')
+    with pytest.raises(UserError) as caught:
+        check(opt, True)
+    lines = str(caught.value).splitlines()
+    assert (len(lines), lines[-1]) == (21, 'and 12 more like these')
     put(opt, 'datasets.train.dataroot_gt', [])
     with pytest.raises(UserError, match=r'^datasets\.train\.dataroot_gt: expected .*at least 1 item'):
         check(opt, True)

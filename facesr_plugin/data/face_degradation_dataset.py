@@ -16,7 +16,7 @@ from facesr_plugin.data.epoch_sampler import Share
 from facesr_plugin.data.fingerprint import fingerprint
 from facesr_plugin.data.image_source import JoinedImages, open_images
 from facesr_plugin.degradations.kernels import KernelRanges, sample_kernels
-from facesr_plugin.errors import each, raise_all
+from facesr_plugin.errors import UserError, attempts, lines_of, raise_all
 
 
 class IoBackend(Block):
@@ -101,20 +101,21 @@ class FaceDegradationDataset(Dataset):
         self.opt = opt
         self.options = FaceDegradationOptions.parse(opt, 'datasets.train')
         roots = self.options.dataroot_gt
-        if isinstance(roots, str):
-            self.parts = [open_images(Path(roots).expanduser(), self.options.io_backend.type)]
-        else:
-            self.parts = each(lambda root: open_images(Path(root).expanduser()), roots)
-        several = len(self.parts) > 1
-        self.images = JoinedImages(self.parts) if several else self.parts[0]
-        of = '' if several else f'{self.images.root}: '  # names of several tell it themselves
-        side = self.options.gt_size
-        expected = f'at least {side}x{side} px expected (datasets.train.gt_size)'
-        raise_all(
-            f'{of}{name}: {expected}, got {width}x{height}'
-            for name, (height, width) in zip(self.images.names, self.images.shapes, strict=True)
-            if min(height, width) < side
-        )
+        roots, backend = ([roots], self.options.io_backend.type) if isinstance(roots, str) else (roots, None)
+        opened = attempts(lambda root: open_images(Path(root).expanduser(), backend), roots)
+        self.parts = [part for part in opened if not isinstance(part, UserError)]
+        self.images = self.parts[0] if len(self.parts) == 1 else JoinedImages(self.parts)
+        sized = attempts(self._check_size, zip(self.images.keys, self.images.names, strict=True))
+        raise_all(lines_of([*opened, *sized]))
+
+    def _check_size(self, image: tuple[str, str]) -> None:
+        """Check that an image, its key and name, is one by its header, and large enough."""
+        key, name = image
+        height, width = self.images.shape(key)
+        if min(height, width) < (side := self.options.gt_size):
+            of = '' if len(self.parts) > 1 else f'{self.images.root}: '  # names of several tell it themselves
+            expected = f'at least {side}x{side} px expected (datasets.train.gt_size)'
+            raise UserError(f'{of}{name}: {expected}, got {width}x{height}')
 
     def __len__(self) -> int:
         return len(self.images.keys)

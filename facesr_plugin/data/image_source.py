@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -36,15 +35,26 @@ class FolderImages:
         self.names = list(map(str, paths))
         self.keys = [key if count[key := image_key(path)] == 1 else key + path.suffix for path in paths]
         self._files = dict(zip(self.keys, paths, strict=True))
+        self._shapes: dict[str, tuple[int, int]] = {}
 
-    @cached_property
+    def shape(self, key: str) -> tuple[int, int]:
+        """Return (height, width) of an image, px, read from the header of its file once.
+
+        Raises:
+            UserError: The file is no image.
+        """
+        if key not in self._shapes:
+            self._shapes[key] = read_shape(self.root / self._files[key])
+        return self._shapes[key]
+
+    @property
     def shapes(self) -> list[tuple[int, int]]:
-        """(height, width) of each, px, read from the file headers.
+        """(height, width) of each, px.
 
         Raises:
             UserError: Files that are no image: one line for each.
         """
-        return each(lambda name: read_shape(self.root / name), self.names)
+        return each(self.shape, self.keys)
 
     def read(self, key: str) -> np.ndarray:
         """Return an image as uint8 RGB, (H, W, 3).
@@ -66,14 +76,22 @@ class JoinedImages:
     Attributes:
         keys: Theirs, led by the number of the set.
         names: Theirs, led by the root of the set.
-        shapes: (height, width) of each, px.
     """
 
     def __init__(self, parts: Sequence['FolderImages | LmdbImages']) -> None:
         self.parts = parts
         self.keys = [f'{number}/{key}' for number, part in enumerate(parts) for key in part.keys]
         self.names = [f'{part.root}: {name}' for part in parts for name in part.names]
-        self.shapes = [shape for shape_list in each(lambda part: part.shapes, parts) for shape in shape_list]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(height, width) of each, px; as those of the sets."""
+        return each(self.shape, self.keys)
+
+    def shape(self, key: str) -> tuple[int, int]:
+        """Return (height, width) of an image, px; as that of its set."""
+        part, key = self._place(key)
+        return part.shape(key)
 
     def read(self, key: str) -> np.ndarray:
         """Return an image as uint8 RGB, (H, W, 3).
@@ -81,15 +99,20 @@ class JoinedImages:
         Raises:
             UserError: Its file cannot be read.
         """
+        part, key = self._place(key)
+        return part.read(key)
+
+    def _place(self, key: str) -> 'tuple[FolderImages | LmdbImages, str]':
+        """Return the set that an image is in, and its key there."""
         number, _, key = key.partition('/')
-        return self.parts[int(number)].read(key)
+        return self.parts[int(number)], key
 
 
 Images = FolderImages | LmdbImages | JoinedImages
 
 
 def open_images(root: Path, backend: Backend | None = None) -> Images:
-    """Return the images at `root`: their `keys`, `names` and `shapes` (height, width), and `read(key)`.
+    """Return the images at `root`: `keys`, `names` and `shapes` (height, width), `shape(key)` and `read(key)`.
 
     Args:
         root: A folder or an LMDB.

@@ -14,7 +14,7 @@ import lmdb
 import numpy as np
 
 from facesr_plugin.data.images import decode_image
-from facesr_plugin.errors import UserError
+from facesr_plugin.errors import UserError, each
 
 META = re.compile(r'(?P<key>.+)\.(?P<kind>\w+) \((?P<height>\d+),(?P<width>\d+),\d+\) \d+')
 
@@ -62,11 +62,14 @@ class LmdbImages:
         self._meta = _read_meta(self.root)
         self.keys = list(self._meta)
         self.names = list(map(name_of, self.keys))
-        self.shapes = [(height, width) for height, width, _ in self._meta.values()]
+        self.shapes = list(map(self.shape, self.keys))
         self.has_raw = any(is_raw for _, _, is_raw in self._meta.values())
         with _environment(self.root).begin(buffers=True) as txn:
-            for key in self.keys:
-                _get(txn, self.root, key)
+            each(lambda key: len(_get(txn, self.root, key)), self.keys)
+
+    def shape(self, key: str) -> tuple[int, int]:
+        """Return (height, width) of an image, px, as meta_info.txt says."""
+        return self._meta[key][:2]
 
     def read(self, key: str) -> np.ndarray:
         """Return an image as uint8 RGB, shape (H, W, 3).

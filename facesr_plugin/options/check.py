@@ -154,13 +154,12 @@ def _check_dataset(where: str, block: Block, run: RunOptions) -> list[str]:
     if isinstance(block, OpenBlock):
         return []
     backend, lr = block.io_backend.type, Path(block.dataroot_lq).expanduser()
-    if run.val and run.val.save_img and (problems := _collect(check_file_names, lr, backend)):
-        return problems
+    names = _collect(check_file_names, lr, backend) if run.val and run.val.save_img else []
     if not isinstance(block, PairOptions):
-        return _collect(check_images, lr, backend)
+        return names + _collect(check_images, lr, backend)
     hr, listed = Path(block.dataroot_gt).expanduser(), block.meta_info_file
     listed = listed and Path(listed).expanduser()
-    return _collect(check_pairs, lr, hr, backend, block.filename_tmpl, run.scale, listed)
+    return names + _collect(check_pairs, lr, hr, backend, block.filename_tmpl, run.scale, listed)
 
 
 def _check_paths(where: str, block: Block) -> list[str]:
