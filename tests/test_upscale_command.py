@@ -15,7 +15,7 @@ from samples import make_image, make_net
 
 from facesr_plugin.commands import upscale
 from facesr_plugin.enlarge import files
-from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network
+from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, Natural, load_network
 from facesr_plugin.enlarge.tiles import upscale_image
 from facesr_plugin.errors import UserError
 from facesr_plugin.pictures.picture import Picture
@@ -337,6 +337,41 @@ def test_outscale_beyond_the_network(work, factor, message):
     write(Path('a.png'), make_image(4, 4, 3))
     with pytest.raises(UserError, match=message):
         run('-i', 'a.png', '--outscale', factor)
+
+
+def test_between_the_two_stages(work):
+    """The picture is that of the blended network; half of each unless it is told."""
+    checkpoint.save('other.pth', {'params': make_net(1, num_block=1, upscale=2).state_dict()})
+    write(Path('in.png'), image := make_image(9, 7, 3))
+    for options, share in (([], 0.5), (['--natural', '0.25'], 0.25), (['--natural', '1'], 1.0)):
+        assert (
+            run('-i', 'in.png', '--overwrite', '--natural-weights', 'other.pth', '--precision', 'fp32', *options)
+            is None
+        )
+        net = load_network('net.pth', natural=Natural('other.pth', share))
+        np.testing.assert_array_equal(read(Path('out/in.png')), upscale_image(net, image))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--natural', '0.5'], '--natural: --natural-weights expected with it'),
+        (['--natural-weights', 'none.pth'], 'none.pth: No such file or directory'),
+    ],
+)
+def test_half_of_the_second_stage(work, options, message):
+    write(Path('in.png'), make_image(9, 7, 3))
+    with pytest.raises(UserError) as error:
+        run('-i', 'in.png', *options)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize('text', ['1.1', '-0.5', 'nan', 'half'])
+def test_a_part_is_from_0_to_1(work, capsys, text):
+    with pytest.raises(SystemExit, match='2'):
+        run('-i', 'in.png', '--natural', text)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith(f"error: argument --natural: 0 to 1 expected, got '{text}'")
 
 
 def test_pipe_and_quiet(work):

@@ -10,10 +10,8 @@ import argparse
 from pathlib import Path
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.enlarge.choices import OPT_HELP
+from facesr_plugin.commands.network_options import add_network_options, chosen_network
 from facesr_plugin.enlarge.export import FORMATS, check_outputs, describe, export
-from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network
-from facesr_plugin.options.named import read_named
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,9 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='FILE',
         help=f'files to make, {" or ".join(FORMATS)}',
     )
-    parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
-    parser.add_argument('--opt', help=OPT_HELP)
-    parser.add_argument('--key', choices=('params', 'params_ema'), help='which weights in it; the better ones without')
+    add_network_options(parser)
     parser.add_argument('--license', default='Apache-2.0', help='what the files say; of your own weights it is yours')
     parser.add_argument('--overwrite', action='store_true', help='replace files that exist')
     return parser
@@ -46,7 +42,7 @@ def main(argv: list[str] | None = None) -> int | None:
     """
     args = build_parser().parse_args(argv)
     check_outputs(args.output, args.overwrite)
-    net = load_network(args.weights, args.key, args.opt and read_named(args.opt))
+    net = chosen_network(args)
     metadata = describe(net, args.weights, args.license)
     for path in args.output:
         print(f'{path}: {export(net, path, metadata)}')

@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.enlarge.choices import BACKGROUNDS, DEFAULT_WEIGHTS, DEVICE_HELP, OPT_HELP, PRECISIONS, device_name
+from facesr_plugin.commands.network_options import add_network_options, chosen_network
+from facesr_plugin.enlarge.choices import BACKGROUNDS, DEVICE_HELP, PRECISIONS, device_name
 from facesr_plugin.enlarge.plan import STDIO, make_plan
 from facesr_plugin.errors import UserError, run_command
 from facesr_plugin.pictures.formats import READ, WRITTEN
@@ -35,9 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '-o', '--output', type=Path, default='upscaled', help='folder for the results; - is the standard output'
     )
-    parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
-    parser.add_argument('--opt', help=OPT_HELP)
-    parser.add_argument('--key', help='which entry of it holds the weights; the better ones without')
+    add_network_options(parser)
     parser.add_argument(
         '--format', choices=list(WRITTEN), default='png', help='of the results; jpg lays alpha on white'
     )
@@ -99,8 +98,9 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f'--outscale: 1 to 4 expected with --faces, got {args.outscale:g}')
     if args.output.suffix.lower() in READ and not args.output.is_dir():
         raise UserError(f'--output {args.output}: a folder expected, results keep the names of their pictures')
-    if not args.weights.exists():
-        raise UserError(f'{args.weights}: No such file or directory')
+    for weights in filter(None, (args.weights, args.natural_weights)):
+        if not weights.exists():
+            raise UserError(f'{weights}: No such file or directory')
 
 
 def main(argv: list[str] | None = None) -> int | None:
@@ -137,11 +137,10 @@ def _exists(target: Path) -> bool:
 def _upscale(args: argparse.Namespace, todo: dict[Path, Path]) -> int:
     """Load the network and enlarge; return how many pictures are missing."""
     from facesr_plugin.enlarge.files import Enlarger, upscale_files
-    from facesr_plugin.enlarge.network import load_network, pick_device
-    from facesr_plugin.options.named import read_named
+    from facesr_plugin.enlarge.network import pick_device
 
     device = pick_device(args.device)
-    net = load_network(args.weights, args.key, args.opt and read_named(args.opt)).to(device)
+    net = chosen_network(args).to(device)
     if args.outscale and args.outscale > net.upscale:
         raise UserError(f'--outscale: {net.upscale} at most expected of this network, got {args.outscale:g}')
     options = dict(

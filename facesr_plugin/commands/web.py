@@ -7,10 +7,10 @@ Drop, paste or choose pictures, compare before and after, download the results. 
 """
 
 import argparse
-from pathlib import Path
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, DEVICE_HELP, OPT_HELP, device_name
+from facesr_plugin.commands.network_options import add_network_options, chosen_network
+from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
 from facesr_plugin.errors import UserError
 
 
@@ -20,9 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--port', type=int, default=7860, help='where the page is, at 127.0.0.1; 0 takes a free one')
     parser.add_argument('--no-browser', action='store_true', help='open no browser; the address is printed')
     parser.add_argument('--megapixels', type=float, default=16, help='largest picture that the page takes')
-    parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
-    parser.add_argument('--key', help='which entry of it holds the weights; the better ones without')
-    parser.add_argument('--opt', help=OPT_HELP)
+    add_network_options(parser)
     parser.add_argument('--device', type=device_name, default='auto', help=DEVICE_HELP)
     return parser
 
@@ -41,10 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     from facesr_plugin.web.folder import ended_by_signals, own_folder
 
     with ended_by_signals(), own_folder() as folder:
-        from facesr_plugin.enlarge.network import load_network, pick_device
-        from facesr_plugin.options.named import read_named
+        from facesr_plugin.enlarge.network import pick_device
         from facesr_plugin.web.server import listen, serve  # Gradio, which looks for its folder when it is imported
 
         listener = listen(args.port)
-        net = load_network(args.weights, args.key, args.opt and read_named(args.opt)).to(pick_device(args.device))
+        net = chosen_network(args).to(pick_device(args.device))
         serve(net, folder, listener, args.megapixels, not args.no_browser)

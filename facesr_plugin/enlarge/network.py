@@ -2,16 +2,25 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
 from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, DEVICES, is_device
-from facesr_plugin.enlarge.other import Network, with_weights
+from facesr_plugin.enlarge.other import Network, OtherNetwork, with_weights
 from facesr_plugin.errors import UserError
 from facesr_plugin.run.checkpoint import check_finite, check_fit, load_weights
 
-__all__ = ['DEFAULT_WEIGHTS', 'DEVICES', 'load_network', 'network_from_weights', 'pick_device']
+__all__ = [
+    'DEFAULT_WEIGHTS',
+    'DEVICES',
+    'Natural',
+    'blend',
+    'load_network',
+    'network_from_weights',
+    'pick_device',
+]
 
 
 def pick_device(name: str | torch.device) -> torch.device:
@@ -69,16 +78,55 @@ def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path =
     return net.eval()
 
 
-def load_network(path: str | Path, key: str | None = None, named: tuple[torch.nn.Module, int] | None = None) -> Network:
+class Natural(NamedTuple):
+    """Weights of the second stage, and their part in the network: 0 is the first stage's alone, 1 the second's."""
+
+    path: str | Path
+    part: float
+
+
+def blend(
+    weights: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor], part: float
+) -> dict[str, torch.Tensor]:
+    """Return (1 - part) weights + part others: a network between one and what it became by further training.
+
+    Source: network interpolation of Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks".
+
+    Args:
+        weights: State dict.
+        others: State dict of the same network.
+        part: In [0, 1]; at the ends the result is one of the two, exactly.
+
+    Example:
+        >>> blend({'bias': torch.zeros(2)}, {'bias': torch.ones(2)}, 0.25)
+        {'bias': tensor([0.2500, 0.2500])}
+    """
+    return {name: torch.lerp(value.float(), others[name].float(), part) for name, value in weights.items()}
+
+
+def load_network(
+    path: str | Path,
+    key: str | None = None,
+    named: tuple[torch.nn.Module, int] | None = None,
+    natural: Natural | None = None,
+) -> Network:
     """Load the network of a checkpoint; see `checkpoint.load_weights` and `network_from_weights`.
 
     Args:
         path: A `.pth` or `.safetensors`.
         key: Which of its entries, e.g. `params_ema`; None takes the better one.
         named: The network and its scale where the weights do not tell, as `options/named.py` returns them.
+        natural: What to blend its weights with.
 
     Raises:
-        UserError: The file cannot be read, lacks the key, or is of another network.
+        UserError: A file cannot be read, lacks the key, or is of another network.
     """
     weights, _ = load_weights(path, key)
-    return network_from_weights(weights, path) if named is None else with_weights(*named, weights, path)
+    net = network_from_weights(weights, path) if named is None else with_weights(*named, weights, path)
+    if natural:
+        others, _ = load_weights(natural.path)
+        inner = net.net if isinstance(net, OtherNetwork) else net
+        check_fit(natural.path, others, inner)
+        check_finite(natural.path, others)
+        inner.load_state_dict(blend(weights, others, natural.part))
+    return net

@@ -1,0 +1,54 @@
+"""The options of commands that take one network, and the network that they name."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, OPT_HELP
+from facesr_plugin.errors import UserError
+
+NATURAL_HELP = 'from the look of --weights, faithful, at 0 to that of --natural-weights at 1; 0.5 without'
+
+
+def part(text: str) -> float:
+    """Return a number of the command line that is a part of 1.
+
+    Raises:
+        ArgumentTypeError: It is none.
+
+    Example:
+        >>> part('.25')
+        0.25
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f'0 to 1 expected, got {text!r}')
+    return number
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `chosen_network` names: which weights, of which network."""
+    parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
+    parser.add_argument('--key', help='which entry of it holds the weights; the better ones without')
+    parser.add_argument('--opt', help=OPT_HELP)
+    parser.add_argument('--natural', type=part, metavar='PART', help=NATURAL_HELP)
+    parser.add_argument('--natural-weights', type=Path, metavar='FILE', help='checkpoint of the second stage')
+
+
+def chosen_network(args: argparse.Namespace) -> Any:
+    """Load the `Network` that a command line asks for, on the CPU; see `add_network_options`.
+
+    Raises:
+        UserError: One of its options is not as expected.
+    """
+    from facesr_plugin.enlarge.network import Natural, load_network
+    from facesr_plugin.options.named import read_named
+
+    if args.natural is not None and args.natural_weights is None:
+        raise UserError('--natural: --natural-weights expected with it')
+    natural = Natural(args.natural_weights, 0.5 if args.natural is None else args.natural)
+    named = args.opt and read_named(args.opt)
+    return load_network(args.weights, args.key, named, natural if args.natural_weights else None)
