@@ -205,15 +205,18 @@ def test_no_visible_pixel_shows_what_is_under_invisible_ones():
 
 
 def test_bf16_is_what_fp32_is_but_for_a_level():
+    """Of small faces and of noisy ones, on which the network does the most."""
     net = load_network(DEFAULT_WEIGHTS)
     for path in list_images(ROOT / 'tests' / 'data' / 'faces')[:3]:
         image = cv2.resize(read_image(path), (48, 48), interpolation=cv2.INTER_AREA)
+        noise = np.random.default_rng(0).normal(0, 25, image.shape)
+        image = np.vstack([image, (image + noise).clip(0, 255).astype(np.uint8)])
         exact = upscale_image(net, image).astype(int)
         difference = upscale_image(net, image, precision='bf16') - exact
         assert np.abs(difference).max() == 1, 'another precision'
         unit = image.astype(np.float32) / 255
         floats = upscale_image(net, unit, precision='bf16') - upscale_image(net, unit)
-        assert np.sqrt((floats**2).mean()) * 255 < 0.1
+        assert np.sqrt((floats**2).mean()) * 255 < 0.08
 
 
 def test_what_auto_is(monkeypatch):
