@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,8 @@ def test_other_errors_of_drawing_stay_what_they_are():
 
 
 def test_hanging_up_saves(project):
-    done = start(project, 'hup', 'fork', ('step', 5, -signal.SIGHUP))
+    hang_up = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+    done = start(project, 'hup', 'fork', ('step', 5, -signal.SIGHUP), preexec_fn=hang_up)
     assert done.returncode == 129, done.stderr
     assert done.stderr.endswith('Stopped by SIGHUP.\n')
     assert states(project, 'hup') == [3, 5]

@@ -34,7 +34,9 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, num_in_ch: int = 3, num_feat: int = 32, num_layer: int = 4) -> None:
         super().__init__()
         widths = [num_in_ch, *(num_feat * min(2**layer, 8) for layer in range(num_layer))]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(  # a bias that is normalised away would have a gradient of rounding errors alone
+            nn.Conv2d(a, b, 4, stride=2, padding=1, bias=not number) for number, (a, b) in enumerate(pairwise(widths))
+        )
         self.norms = nn.ModuleList(nn.InstanceNorm2d(width, affine=True) for width in widths[2:])
         self.conv_last = nn.Conv2d(widths[-1], 1, 3, padding=1)
 

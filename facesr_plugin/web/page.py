@@ -27,10 +27,12 @@ class Tab:
     Attributes:
         queue: Its pictures.
         done: What came of each so far.
+        shown: Number of the result that is shown, from 1.
     """
 
     queue: Queue
     done: list[Result | Failed] = field(default_factory=list)
+    shown: int = 1
 
     @property
     def results(self) -> list[Result]:
@@ -174,23 +176,32 @@ class WebPage:
         changes: Updates = {self.status: status('', tab.done)}
         if isinstance(event, Failed):
             return changes
-        results = tab.results
-        changes[self.downloads] = gr.File([str(result.path) for result in results], visible=True)
-        if len(results) == 1:
-            changes |= {self.slider: slider(event), self.faces: gallery(event)}
-        else:
-            choices = [(f'{number}. {result.name}', number) for number, result in enumerate(results, 1)]
-            first = {'value': 1} if len(results) == 2 else {}
-            changes[self.shown] = gr.Dropdown(choices=choices, visible=True, **first)
-        return changes
+        if len(tab.results) > 1:
+            return changes | self.lists(tab)
+        return changes | self.lists(tab) | self.pictures(event)
 
     def end(self, tab: Tab, count: int, problem: str = '') -> Updates:
-        """Return what changes on the page when nothing more will happen."""
-        return {
+        """Return what changes on the page when nothing more will happen: of what came before an update can be lost."""
+        changes: Updates = {
             self.status: status(summary(tab.done, count), tab.done, problem=problem),
             self.start: gr.Button(interactive=True),
             self.stop: gr.Button(interactive=False),
         }
+        if tab.results:
+            changes |= self.lists(tab) | self.pictures(tab.results[tab.shown - 1])
+        return changes
+
+    def lists(self, tab: Tab) -> Updates:
+        """Return the results to download, and to choose from where there are several."""
+        choices = [(f'{number}. {result.name}', number) for number, result in enumerate(tab.results, 1)]
+        return {
+            self.downloads: gr.File([str(result.path) for result in tab.results], visible=True),
+            self.shown: gr.Dropdown(choices=choices, value=tab.shown, visible=len(choices) > 1 or HIDDEN),
+        }
+
+    def pictures(self, result: Result) -> Updates:
+        """Return a result: before and after, and its faces."""
+        return {self.slider: slider(result), self.faces: gallery(result)}
 
     def on_stop(self, request: gr.Request) -> Any:
         """Stop at the next tile."""
@@ -202,9 +213,9 @@ class WebPage:
         """Show another result."""
         tab = self.tabs.get(request.session_hash)
         if not tab or not number:
-            return gr.ImageSlider(), gr.Gallery()
-        result = tab.results[number - 1]
-        return slider(result), gallery(result)
+            return gr.skip()
+        tab.shown = number
+        return self.pictures(tab.results[number - 1])
 
     def on_leave(self, request: gr.Request) -> None:
         """Remove what a tab has that is closed or loaded again."""
