@@ -99,3 +99,12 @@ def test_autocast_leaves_the_skip_alone():
 def test_exception(options, error, message):
     with pytest.raises(error, match=message):
         FaceSRResNet(**options)
+
+
+def test_a_device_without_autocast():
+    assert FaceSRResNet(num_feat=4, num_block=1).to('meta')(torch.empty(1, 3, 5, 6, device='meta')).shape == (
+        1,
+        3,
+        20,
+        24,
+    )

@@ -92,7 +92,8 @@ class FaceSRResNet(nn.Module):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Compute (B, num_feat, H, W), which most of the work goes into."""
         kind = x.device.type
-        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        is_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False) if is_autocast else nullcontext():
             first = self.conv_first(x.to(self.conv_first.weight.dtype))
         return self.body(self.lrelu(first).to(x.dtype))
 
