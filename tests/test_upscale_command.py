@@ -361,6 +361,7 @@ def test_between_the_two_stages(work):
 )
 def test_half_of_the_second_stage(work, options, message):
     write(Path('in.png'), make_image(9, 7, 3))
+    write(Path('out/in.png'), make_image(18, 14, 3))  # nothing is to be done, and still it is wrong
     with pytest.raises(UserError) as error:
         run('-i', 'in.png', *options)
     assert str(error.value) == message

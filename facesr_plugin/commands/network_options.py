@@ -38,17 +38,29 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--natural-weights', type=Path, metavar='FILE', help='checkpoint of the second stage')
 
 
+def check_network_options(args: argparse.Namespace) -> None:
+    """Check what needs no network.
+
+    Raises:
+        UserError: An option lacks another one, or a file is not there.
+    """
+    if args.natural is not None and args.natural_weights is None:
+        raise UserError('--natural: --natural-weights expected with it')
+    for weights in filter(None, (args.weights, args.natural_weights)):
+        if not weights.exists():
+            raise UserError(f'{weights}: No such file or directory')
+
+
 def chosen_network(args: argparse.Namespace) -> Any:
     """Load the `Network` that a command line asks for, on the CPU; see `add_network_options`.
 
     Raises:
         UserError: One of its options is not as expected.
     """
+    check_network_options(args)
     from facesr_plugin.enlarge.network import Natural, load_network
     from facesr_plugin.options.named import read_named
 
-    if args.natural is not None and args.natural_weights is None:
-        raise UserError('--natural: --natural-weights expected with it')
     natural = Natural(args.natural_weights, 0.5 if args.natural is None else args.natural)
     named = args.opt and read_named(args.opt)
     return load_network(args.weights, args.key, named, natural if args.natural_weights else None)

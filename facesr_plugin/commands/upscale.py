@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.commands.network_options import add_network_options, chosen_network
+from facesr_plugin.commands.network_options import add_network_options, check_network_options, chosen_network
 from facesr_plugin.enlarge.choices import BACKGROUNDS, DEVICE_HELP, PRECISIONS, device_name
 from facesr_plugin.enlarge.plan import STDIO, make_plan
 from facesr_plugin.errors import UserError, run_command
@@ -98,9 +98,7 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f'--outscale: 1 to 4 expected with --faces, got {args.outscale:g}')
     if args.output.suffix.lower() in READ and not args.output.is_dir():
         raise UserError(f'--output {args.output}: a folder expected, results keep the names of their pictures')
-    for weights in filter(None, (args.weights, args.natural_weights)):
-        if not weights.exists():
-            raise UserError(f'{weights}: No such file or directory')
+    check_network_options(args)
 
 
 def main(argv: list[str] | None = None) -> int | None:
