@@ -24,10 +24,12 @@ from facesr_plugin.errors import run_command
 from facesr_plugin.models.validation import measure, needs_hr
 from facesr_plugin.options.load import parse_options
 from facesr_plugin.run.archive import Archive
+from facesr_plugin.run.memory import keep_freed_memory
 
 
 def main() -> None:
     """Test as the command line says."""
+    keep_freed_memory()
     pipeline.parse_options = parse_options
     pipeline.make_exp_dirs = partial(_make_folders, archive := Archive())
     pipeline.build_model = partial(_build_model, pipeline.build_model, archive)

@@ -42,6 +42,7 @@ from facesr_plugin.options.schedules import told
 from facesr_plugin.options.types import RunOptions
 from facesr_plugin.run import lock, state
 from facesr_plugin.run.archive import Archive
+from facesr_plugin.run.memory import keep_freed_memory
 from facesr_plugin.run.processes import is_distributed, is_lost_process, most_over_processes
 
 # Seconds after a signal until which it may come again without being a second one: `timeout` sends it to the command and
@@ -331,6 +332,7 @@ def explained(error: Exception) -> Exception:
 
 def main() -> int | None:
     """Train as the command line says."""
+    keep_freed_memory()
     run = TrainingRun()
     run.install()
     try:

@@ -1,6 +1,7 @@
 """enlarge/tiles.py: arrays and tensors of every kind that is accepted, cut into tiles that leave no seam."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -239,7 +240,7 @@ def test_bands_give_the_whole_picture(monkeypatch, scale, channels):
     net = make_net(upscale=scale, num_in_ch=channels, num_out_ch=channels)
     image = make_image(13, 11, 4)
     whole = upscale_image(net, image)
-    monkeypatch.setattr(tiles, 'BAND_PIXELS', 22)
+    monkeypatch.setattr(tiles, 'CPU_BAND_PIXELS', 22)
     assert np.abs(whole.astype(int) - upscale_image(net, image)).max() <= 1
     monkeypatch.setattr(tiles, 'RECONSTRUCTION_RADIUS', 0)
     assert np.abs(whole.astype(int) - upscale_image(net, image)).max() > 1
@@ -269,6 +270,29 @@ def test_free_memory(monkeypatch, tmp_path):
     (group / 'memory.current').write_text('1000\n')
     assert memory.free_memory(cpu) == 4000
     assert memory.free_memory(torch.device('mps')) is None
+
+
+FAULTS = """
+import resource, torch
+from facesr_plugin.run.memory import keep_freed_memory
+def faults():  # pages that the system clears for ten tensors of 64 MB, one after the other
+    for _ in range(10):
+        torch.ones(2**24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults())
+keep_freed_memory()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the C library is another one')
+def test_freed_memory_is_kept():
+    before, after = map(int, subprocess.check_output([sys.executable, '-c', FAULTS], text=True).split())
+    assert before > 10 * 64 / 2  # a huge page is 2 MB
+    assert after < before / 10
 
 
 PEAK = """

@@ -22,6 +22,7 @@ from facesr_plugin.models.validation import BASELINES
 from facesr_plugin.report import judge as judging
 from facesr_plugin.report.comparison import spread
 from facesr_plugin.report.identity import FaceEmbedder
+from facesr_plugin.run.memory import keep_freed_memory
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int | None:
         raise UserError('--sr or --weights: at least one expected, there is nothing to judge')
     if args.weights and not args.lr:
         raise UserError('--weights: --lr expected with it, the pictures to enlarge')
+    keep_freed_memory()
     hr, lr = open_images(args.hr), open_images(args.lr) if args.lr else None
     verdict = judging.Verdict()
     candidates = open_candidates(args, hr, verdict.problems)

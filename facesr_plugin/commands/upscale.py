@@ -136,7 +136,9 @@ def _upscale(args: argparse.Namespace, todo: dict[Path, Path]) -> int:
     """Load the network and enlarge; return how many pictures are missing."""
     from facesr_plugin.enlarge.files import Enlarger, upscale_files
     from facesr_plugin.enlarge.network import pick_device
+    from facesr_plugin.run.memory import keep_freed_memory
 
+    keep_freed_memory()
     device = pick_device(args.device)
     net = chosen_network(args).to(device)
     if args.outscale and args.outscale > net.upscale:

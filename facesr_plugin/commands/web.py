@@ -40,8 +40,10 @@ def main(argv: list[str] | None = None) -> None:
 
     with ended_by_signals(), own_folder() as folder:
         from facesr_plugin.enlarge.network import pick_device
+        from facesr_plugin.run.memory import keep_freed_memory
         from facesr_plugin.web.server import listen, serve  # Gradio, which looks for its folder when it is imported
 
+        keep_freed_memory()
         listener = listen(args.port)
         net = chosen_network(args).to(pick_device(args.device))
         serve(net, folder, listener, args.megapixels, not args.no_browser)

@@ -38,7 +38,7 @@ Progress = Callable[[list[Tile]], Iterable[Tile]]
 
 TILES = (512, 256, 128)  # sides to choose from, LR pixels
 TILE_SHARE, FEATURE_MAPS = 1 / 4, 6  # of the free memory for a tile; how many of its feature maps are held at once
-BAND_PIXELS = 2**15  # of the LR image, that are made a picture at once
+BAND_PIXELS, CPU_BAND_PIXELS = 2**15, 2**13  # of the LR image, made a picture at once; few, to stay in a CPU's cache
 RECONSTRUCTION_RADIUS = 2  # see `receptive_radius`
 
 
@@ -232,7 +232,8 @@ def _run(net: Network, lq: torch.Tensor, tile: Tile, seen: Tile) -> Iterator[tup
     features = net.features(inputs).unflatten(0, (len(lq), -1))
     inputs = inputs.unflatten(0, (len(lq), -1))
     rows, columns = tile
-    step = max(1, BAND_PIXELS // (columns.stop - columns.start))
+    pixels = CPU_BAND_PIXELS if lq.device.type == 'cpu' else BAND_PIXELS
+    step = max(1, pixels // (columns.stop - columns.start))
     for top in range(rows.start, rows.stop, step):
         band = (slice(top, min(top + step, rows.stop)), columns)
         near = _widen(band, RECONSTRUCTION_RADIUS, seen)

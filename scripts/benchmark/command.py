@@ -23,6 +23,7 @@ from facesr_plugin.command_line import Parser
 from facesr_plugin.degradations import DegradationRanges, KernelRanges, smallest_side
 from facesr_plugin.errors import UserError
 from facesr_plugin.report.machine import ROOT
+from facesr_plugin.run.memory import keep_freed_memory
 
 SIZES = {
     'cpu': {'patch': 128},
@@ -95,6 +96,7 @@ def main(argv: list[str] | None = None) -> None:
 def run(setups: list[Setup], groups: list[str], repeat: int) -> list[Row]:
     """Measure the rows of the chosen groups, device by device; one that is not here leaves its rows without numbers."""
     torch.backends.cudnn.benchmark = True  # as BasicSR's training sets it
+    keep_freed_memory()
     plan = [(setup, case) for setup in setups for group in groups for case in GROUPS[group](setup)]
     rows = []
     for setup, case in (bar := tqdm(plan, unit='row')):

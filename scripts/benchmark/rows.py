@@ -16,7 +16,8 @@ NOTES = (
     'Batches of 5. A value is the median of repetitions, stock and ours in turns, with (least-greatest);'
     ' stock / ours is the median over the pairs. More than 1: ours is faster or smaller.',
     'Stock runs as released, in fp32; where it needs CUDA and there is none, `.cuda()` does nothing and images are made'
-    ' contiguous before `filter2D`. `cudnn.benchmark` is on, as in its training.',
+    ' contiguous before `filter2D`. `cudnn.benchmark` is on, as in its training. Where time is measured'
+    ' stock, too, keeps freed memory on the CPU, which our commands see to and which makes it faster.',
     'Precision is that of our network, laid out channels-last; our loss and degradation are fp32.',
     'Stock dual loss: `RealESRNetModel` with two forwards and one backward. A patch above 400 px also replaces the crop'
     ' of 400 px in the code of `RealESRGANDataset`.',

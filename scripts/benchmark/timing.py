@@ -15,6 +15,7 @@ import cv2
 import torch
 
 from benchmark.models import Setup, stock_runs
+from facesr_plugin.run.memory import keep_freed_memory
 
 try:
     import resource
@@ -66,7 +67,7 @@ def is_possible(case: Case, setup: Setup) -> bool:
 def measure(case: Case, setup: Setup, repeat: int) -> Pairs:
     """Measure a row: `repeat` pairs in ms, or one in MiB, for memory does not vary."""
     if case.memory:
-        return [peak_memory(case.stock, setup)], [peak_memory(case.ours, setup)]
+        return [peak_memory(case.stock, setup, keeps=False)], [peak_memory(case.ours, setup, keeps=True)]
     with stock_runs(setup), _threads(case.threads):
         return time_pairs(case.stock(setup), case.ours(setup), case.runs, repeat, setup.device, case.warm_up)
 
@@ -102,15 +103,16 @@ def _time(run: Run, numbers: range, device: torch.device) -> float:
 
 
 @cache  # a side that stands in several rows is measured once
-def peak_memory(side: Side, setup: Setup) -> float:
+def peak_memory(side: Side, setup: Setup, keeps: bool) -> float:
     """Return by how many MiB preparing a side and running it takes memory at most.
 
-    On CUDA what PyTorch allocates while it runs once more after `WARM_UP`; on the CPU the growth of a fresh process.
+    On CUDA what PyTorch allocates while it runs once more after `WARM_UP`; on the CPU the growth of a fresh process,
+    which keeps freed memory, as our commands do, or not.
     """
     if setup.device.type == 'cuda':
         return _peak_on_cuda(side, setup)
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
-        return process.submit(_peak_of_this_process, side, setup).result()
+        return process.submit(_peak_of_this_process, side, setup, keeps).result()
 
 
 def _peak_on_cuda(side: Side, setup: Setup) -> float:
@@ -126,7 +128,9 @@ def _peak_on_cuda(side: Side, setup: Setup) -> float:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def _peak_of_this_process(side: Side, setup: Setup) -> float:
+def _peak_of_this_process(side: Side, setup: Setup, keeps: bool) -> float:
+    if keeps:
+        keep_freed_memory()
     before = _resident()
     with stock_runs(setup):
         run = side(setup)
