@@ -74,7 +74,7 @@ def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path =
         net = FaceSRResNet(channels, channels, num_feat=num_feat, num_block=num_block, upscale=upscale)
     check_fit(path, weights, net)
     check_finite(path, weights)
-    net.to_empty(device='cpu').load_state_dict(weights)
+    net.load_state_dict({name: value.to('cpu', torch.float32, copy=True) for name, value in weights.items()}, assign=True)
     return net.eval()
 
 
