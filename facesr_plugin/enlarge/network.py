@@ -74,7 +74,8 @@ def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path =
         net = FaceSRResNet(channels, channels, num_feat=num_feat, num_block=num_block, upscale=upscale)
     check_fit(path, weights, net)
     check_finite(path, weights)
-    net.load_state_dict({name: value.to('cpu', torch.float32, copy=True) for name, value in weights.items()}, assign=True)
+    own = {name: value.to('cpu', torch.float32, copy=True) for name, value in weights.items()}
+    net.load_state_dict(own, assign=True)  # `to_empty` would import sympy
     return net.eval()
 
 
