@@ -473,7 +473,7 @@ def test_one_picture_with_the_default_weights_needs_no_basicsr(work):
     write(Path('a.png'), make_image(4, 5, 3))
     status, imported = imported_by('-i', 'a.png', '--device', 'cpu')
     assert status == 0
-    assert not imported & {'basicsr', 'torchvision', 'matplotlib', 'torch._dynamo'}  # the last: PyTorch's compiler
+    assert not imported & {'basicsr', 'torchvision', 'matplotlib', 'torch._dynamo', 'sympy'}  # the last: PyTorch's compiler
 
 
 def test_ctrl_c_during_start_up(work):
