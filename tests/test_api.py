@@ -12,7 +12,9 @@ from samples import make_image, make_net
 
 from facesr_plugin import upscale
 from facesr_plugin.enlarge import api, tiles
-from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network
+from facesr_plugin.enlarge.api import upscale_faces
+from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_dial, load_network
+from facesr_plugin.enlarge.photograph import FaceOptions
 from facesr_plugin.enlarge.tiles import upscale_image, upscale_tensor
 from facesr_plugin.errors import UserError
 from facesr_plugin.run import checkpoint
@@ -136,9 +138,26 @@ def test_the_default_network_is_the_one_that_comes_with_the_plugin():
     np.testing.assert_array_equal(upscale(image, device='cpu'), upscale_image(net, image))
 
 
+def test_between_the_two_stages(weights, net, tmp_path):
+    image, other = make_image(9, 7, 3), make_net(seed=1)
+    checkpoint.save(tmp_path / 'other.pth', {'params': other.state_dict()})
+    for natural in (0, 0.5, 1):
+        options = {'natural_weights': tmp_path / 'other.pth', 'natural': natural}
+        between = load_dial(weights, tmp_path / 'other.pth').at(natural)
+        np.testing.assert_array_equal(upscale(image, weights, 'cpu', **options), upscale_image(between, image))
+        faces, _ = upscale_faces(image, FaceOptions(background='network'), weights=weights, device='cpu', **options)
+        np.testing.assert_array_equal(faces, upscale_image(between, image))
+    np.testing.assert_array_equal(
+        upscale(image, weights, 'cpu', natural_weights=tmp_path / 'other.pth'),
+        upscale_image(load_dial(weights, tmp_path / 'other.pth').at(0.5), image),
+    )
+    with pytest.raises(ValueError, match=r'^natural: 0 to 1 expected, got 1.5$'):
+        upscale(image, weights, natural=1.5)
+
+
 def test_threads_that_come_first_load_once(weights, net, monkeypatch):
     loaded, results, started = [], [], threading.Barrier(4)
-    monkeypatch.setattr(api, 'load_network', lambda path: loaded.append(path) or load_network(path))
+    monkeypatch.setattr(api, 'load_dial', lambda path, *args, **kw: loaded.append(path) or load_dial(path, *args, **kw))
     image = make_image(9, 7, 3)
 
     def work():

@@ -182,11 +182,34 @@ def test_what_is_done_is_kept_when_it_is_stopped(work, monkeypatch):
     assert list(rows('pictures', 'picture', 'candidate')) == [('a', 'blurred'), ('a', 'HR')]
 
 
+def test_the_dial_between_two_stages(work):
+    """Both stages are linear in what lies between them, and so is the picture."""
+    net = FaceSRResNet(num_feat=8, num_block=1)
+    torch.nn.init.zeros_(net.conv_last.weight)
+    torch.nn.init.constant_(net.conv_last.bias, -0.2)
+    checkpoint.save('natural.pth', {'params': net.state_dict()})
+    options = ['--lr', 'lr', '--weights', 'ours=zero.pth', '--natural-weights', 'natural.pth']
+    status, scores = run(*options, '--sr', 'blurred=sr')
+    assert status is None
+    names = [name for picture, name in scores if picture == 'a']
+    between = ['natural 0.25', 'natural 0.5', 'natural 0.75', 'natural 1']
+    assert names == ['bilinear', 'bicubic', 'ours', *between, 'blurred', 'HR']
+    colours = [float(scores['a', name]['identity']) for name in ('ours', *between)]
+    assert sorted(colours) == colours
+    picture = cv2.imread('out/dial.png')
+    assert picture.shape == (570, 1800, 3)
+    assert picture.std() > 10
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         ([], '--sr or --weights: at least one expected, there is nothing to judge'),
         (['--weights', 'n=zero.pth'], '--weights: --lr expected with it, the pictures to enlarge'),
+        (
+            ['--sr', 'n=sr', '--natural-weights', 'zero.pth'],
+            '--natural-weights: --weights expected with it, the first stage',
+        ),
         (['--sr', 'sr'], '--sr sr: NAME=PATH expected'),
         (['--sr', 'HR=sr'], '--sr HR=sr: another name expected, there is a HR already'),
         (['--sr', 'n=sr', '--sr', 'n=sr'], '--sr n=sr: another name expected, there is a n already'),

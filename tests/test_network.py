@@ -5,7 +5,7 @@ import torch
 from samples import make_net
 
 from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
-from facesr_plugin.enlarge.network import Natural, load_network, network_from_weights, pick_device
+from facesr_plugin.enlarge.network import load_dial, load_network, network_from_weights, pick_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.run import checkpoint
 
@@ -134,7 +134,7 @@ def test_between_two_networks(tmp_path):
     for path, net in zip(paths, nets, strict=True):
         checkpoint.save(path, {'params': net.state_dict()})
     for share in (0.0, 0.25, 1.0):
-        found = load_network(paths[0], natural=Natural(paths[1], share)).state_dict()
+        found = load_dial(*paths).at(share).state_dict()
         for name, value in found.items():
             ends = [net.state_dict()[name] for net in nets]
             expected = ends[int(share)] if share in (0, 1) else (1 - share) * ends[0] + share * ends[1]
@@ -146,4 +146,4 @@ def test_between_networks_of_other_sizes(tmp_path):
     for path, features in zip(paths, (4, 8), strict=True):
         checkpoint.save(path, {'params': make_net(num_feat=features).state_dict()})
     with pytest.raises(UserError, match=rf'^{paths[1]}: weights that fit FaceSRResNet expected'):
-        load_network(paths[0], natural=Natural(paths[1], 0.5))
+        load_dial(*paths)

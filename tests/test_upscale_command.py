@@ -15,7 +15,7 @@ from samples import make_image, make_net
 
 from facesr_plugin.commands import upscale
 from facesr_plugin.enlarge import files
-from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, Natural, load_network
+from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_dial, load_network
 from facesr_plugin.enlarge.tiles import upscale_image
 from facesr_plugin.errors import UserError
 from facesr_plugin.pictures.picture import Picture
@@ -348,7 +348,7 @@ def test_between_the_two_stages(work):
             run('-i', 'in.png', '--overwrite', '--natural-weights', 'other.pth', '--precision', 'fp32', *options)
             is None
         )
-        net = load_network('net.pth', natural=Natural('other.pth', share))
+        net = load_dial('net.pth', 'other.pth').at(share)
         np.testing.assert_array_equal(read(Path('out/in.png')), upscale_image(net, image))
 
 
@@ -473,7 +473,13 @@ def test_one_picture_with_the_default_weights_needs_no_basicsr(work):
     write(Path('a.png'), make_image(4, 5, 3))
     status, imported = imported_by('-i', 'a.png', '--device', 'cpu')
     assert status == 0
-    assert not imported & {'basicsr', 'torchvision', 'matplotlib', 'torch._dynamo', 'sympy'}  # the last: PyTorch's compiler
+    assert not imported & {
+        'basicsr',
+        'torchvision',
+        'matplotlib',
+        'torch._dynamo',
+        'sympy',
+    }  # the last: PyTorch's compiler
 
 
 def test_ctrl_c_during_start_up(work):

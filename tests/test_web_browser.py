@@ -475,6 +475,25 @@ def test_a_port_that_is_taken(server):
     assert (done.returncode, done.stdout, done.stderr) == (2, '', expected)
 
 
+def test_between_the_two_stages(open_page, pictures, tmp_path, server):
+    """The slider is there where the second stage's weights are, and stands where the command line says."""
+    other = make_net(1)
+    checkpoint.save(tmp_path / 'other.pth', {'params': other.state_dict()})
+    own = start(tmp_path / 'web', '--natural-weights', str(tmp_path / 'other.pth'), '--natural', '0.25')
+    page = open_page(at=own)
+    place = page.get_by_label('number input for Natural')
+    expect(place).to_have_value('0.25')
+    place.fill('1')
+    choose(page, pictures[1])
+    enlarge(page, '1 of 1 done')
+    found = read_picture(download(page, 0, tmp_path)).pixels
+    expected = upscale_image(other, read_picture(pictures[1]).pixels, precision='auto')
+    assert np.abs(found.astype(int) - expected).max() <= 257
+    page.context.close()
+    own.end()
+    expect(open_page().get_by_label('number input for Natural')).to_have_count(0)
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_nothing_is_kept(open_page, tmp_path, number):
     """Whatever ends the command, while it works."""

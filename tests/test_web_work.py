@@ -11,6 +11,7 @@ from samples import make_image, make_net
 from tiny import FACES
 
 from facesr_plugin.enlarge.files import Enlarger
+from facesr_plugin.enlarge.network import Dial
 from facesr_plugin.enlarge.tiles import upscale_image
 from facesr_plugin.errors import UserError
 from facesr_plugin.faces.detect import load_detector
@@ -29,7 +30,7 @@ def net():
 
 @pytest.fixture
 def work(net, tmp_path) -> Queue:
-    return Queue(net, tmp_path / 'queue', megapixels=0.01)
+    return Queue(Dial(net), tmp_path / 'queue', megapixels=0.01)
 
 
 def write(path, *shape, seed=None, dtype=np.uint8):
@@ -58,9 +59,17 @@ def test_strength_blends_with_bicubic_enlarging(net, tmp_path):
         cv2.resize(image, (120, 80), interpolation=cv2.INTER_CUBIC),
     )
     for strength, expected in ((0, plain), (0.25, 0.25 * full + 0.75 * plain)):
-        (*_, done) = Queue(net, tmp_path / 'queue').run([tmp_path / 'a.png'], Settings(strength=strength))
+        (*_, done) = Queue(Dial(net), tmp_path / 'queue').run([tmp_path / 'a.png'], Settings(strength=strength))
         assert close(read_picture(done.path).pixels, np.rint(expected).astype(int))
     assert not close(full, plain, 20)
+
+
+@pytest.mark.parametrize('natural', [0.0, 0.5, 1.0])
+def test_between_the_two_stages(net, tmp_path, natural):
+    image = write(tmp_path / 'a.png', 20, 30, 3)
+    dial = Dial(net, make_net(1).state_dict())
+    (*_, done) = Queue(dial, tmp_path / 'queue').run([tmp_path / 'a.png'], Settings(natural=natural))
+    assert close(read_picture(done.path).pixels, upscale_image(dial.at(natural), image, precision='auto'))
 
 
 @pytest.mark.parametrize(('scale', 'size'), [(1, (30, 20)), (1.5, (45, 30)), (3, (90, 60))])
@@ -147,7 +156,7 @@ def test_frames_count_for_the_limit(work, tmp_path):
 
 def test_stopped_between_tiles(net, tmp_path, monkeypatch):
     monkeypatch.setattr('facesr_plugin.web.work.Enlarger', partial(Enlarger, tile=16))
-    work = Queue(net, tmp_path / 'queue')
+    work = Queue(Dial(net), tmp_path / 'queue')
     write(tmp_path / 'a.png', 64, 64, 3)
     write(tmp_path / 'b.png', 256, 256, 3)
     seen = []
@@ -165,7 +174,7 @@ def test_stopped_between_tiles(net, tmp_path, monkeypatch):
 
 def test_closed_while_it_runs_leaves_nothing(net, tmp_path):
     write(tmp_path / 'a.png', 300, 300, 3)
-    work = Queue(net, tmp_path / 'queue')
+    work = Queue(Dial(net), tmp_path / 'queue')
     events = work.run([tmp_path / 'a.png'] * 50, Settings())
     next(event for event in events if isinstance(event, Result))
     work.close()
@@ -176,7 +185,7 @@ def test_closed_while_it_runs_leaves_nothing(net, tmp_path):
 def test_queues_take_turns(net, tmp_path):
     write(tmp_path / 'a.png', 8, 9, 3)
     turn = threading.Semaphore()
-    first, second, third = (Queue(net, tmp_path / name, turn=turn) for name in ('first', 'second', 'third'))
+    first, second, third = (Queue(Dial(net), tmp_path / name, turn=turn) for name in ('first', 'second', 'third'))
     turn.acquire()
     waiting, stopped = first.run([tmp_path / 'a.png'], Settings()), third.run([tmp_path / 'a.png'], Settings())
     assert next(waiting) == next(stopped) == Waits()
@@ -221,10 +230,10 @@ def test_fit_averages_where_it_shrinks():
 
 def test_a_result_that_its_format_cannot_hold_is_a_line(net, tmp_path):
     write(tmp_path / 'a.png', 1, 4096, 3)
-    (*_, failed) = Queue(net, tmp_path / 'queue').run([tmp_path / 'a.png'], Settings(kind='webp'))
+    (*_, failed) = Queue(Dial(net), tmp_path / 'queue').run([tmp_path / 'a.png'], Settings(kind='webp'))
     assert failed == Failed('a.png', 'another file type expected, webp cannot hold 16384x4 px')
     with pytest.raises(UserError, match='another file type expected'):
-        Queue(net, tmp_path / 'queue').enlarge(tmp_path / 'a.png', tmp_path / 'x', Settings(kind='webp'))
+        Queue(Dial(net), tmp_path / 'queue').enlarge(tmp_path / 'a.png', tmp_path / 'x', Settings(kind='webp'))
 
 
 def test_what_the_page_says_is_escaped():
@@ -245,7 +254,7 @@ def photograph(tmp_path):
 
 
 def test_faces_are_found_enlarged_and_put_back(net, photograph, tmp_path):
-    work = Queue(net, tmp_path / 'queue')
+    work = Queue(Dial(net), tmp_path / 'queue')
     (*_, done) = work.run([photograph], Settings(faces=True, scale=2))
     assert done.about == '260x160 to 520x320 px; 1 face'
     (face,) = done.faces
@@ -256,14 +265,14 @@ def test_faces_are_found_enlarged_and_put_back(net, photograph, tmp_path):
     changed = np.abs(result - cv2.resize(image, (520, 320), interpolation=cv2.INTER_CUBIC).astype(int)).max(2) > 2
     assert changed[:, :200].sum() == 0  # left of the face
     assert changed[80:240, 280:440].mean() > 0.5
-    (*_, plain) = Queue(net, tmp_path / 'plain').run([photograph], Settings(faces=True, scale=2, strength=0))
+    (*_, plain) = Queue(Dial(net), tmp_path / 'plain').run([photograph], Settings(faces=True, scale=2, strength=0))
     assert len(plain.faces) == 1
     assert close(read_picture(plain.path).pixels, cv2.resize(image, (520, 320), interpolation=cv2.INTER_CUBIC))
 
 
 def test_the_tiles_of_a_face_are_parts_of_it(net, photograph, tmp_path, monkeypatch):
     monkeypatch.setattr('facesr_plugin.web.work.Enlarger', partial(Enlarger, tile=64))
-    (*steps, _) = Queue(net, tmp_path / 'queue').run([photograph], Settings(faces=True))
+    (*steps, _) = Queue(Dial(net), tmp_path / 'queue').run([photograph], Settings(faces=True))
     parts = [step.part for step in steps]
     assert parts == sorted(parts)
     assert len(set(parts)) > 4
@@ -291,7 +300,7 @@ def test_no_more_faces_than_can_be_looked_at_are_shown(net, photograph, tmp_path
     monkeypatch.setattr('facesr_plugin.web.work.FACES', 2)
     found = find_faces(read_picture(photograph).pixels)
     monkeypatch.setattr('facesr_plugin.enlarge.photograph.find_faces', lambda *args: found * 3)
-    (*_, done) = Queue(net, tmp_path / 'queue').run([photograph], Settings(faces=True))
+    (*_, done) = Queue(Dial(net), tmp_path / 'queue').run([photograph], Settings(faces=True))
     assert (done.about, len(done.faces)) == ('260x160 to 1040x640 px; 3 faces', 2)
     assert all(face.path.exists() for face in done.faces)
 

@@ -5,6 +5,7 @@ r"""Judge enlarged pictures as their users do: PSNR, SSIM, NIQE and identity, ca
 
 Candidates are pictures that exist (`--sr`) or networks that make them now from the LR pictures (`--weights`). The
 first is compared with all others, picture by picture. With `--lr`, bilinear and bicubic enlarging are judged, too.
+With `--natural-weights`, so are the networks between the first of `--weights` and these, and OUTPUT gets dial.png.
 OUTPUT gets judge.md, table.csv (means), differences.csv and pictures.csv. Identity needs the extra `judge`.
 """
 
@@ -16,9 +17,10 @@ from facesr_plugin.command_line import Parser
 from facesr_plugin.data.image_source import Images, open_images
 from facesr_plugin.data.lmdb_images import name_of
 from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
-from facesr_plugin.enlarge.network import load_network, pick_device
+from facesr_plugin.enlarge.network import load_dial, pick_device
 from facesr_plugin.errors import UserError
 from facesr_plugin.models.validation import BASELINES
+from facesr_plugin.report import dial as dials
 from facesr_plugin.report import judge as judging
 from facesr_plugin.report.comparison import spread
 from facesr_plugin.report.identity import FaceEmbedder
@@ -39,6 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--weights', action='append', default=[], metavar='NAME=PATH', help='checkpoint and its title; repeatable'
+    )
+    parser.add_argument(
+        '--natural-weights',
+        type=Path,
+        metavar='FILE',
+        help='second stage of the first of --weights: what lies between both is judged, too, and drawn in dial.png',
     )
     parser.add_argument('--template', default='{}', help='name of an --sr picture for an HR name, e.g. {}_out')
     parser.add_argument('-o', '--output', type=Path, required=True, help='folder for the tables')
@@ -63,6 +71,8 @@ def main(argv: list[str] | None = None) -> int | None:
         raise UserError('--sr or --weights: at least one expected, there is nothing to judge')
     if args.weights and not args.lr:
         raise UserError('--weights: --lr expected with it, the pictures to enlarge')
+    if args.natural_weights and not args.weights:
+        raise UserError('--natural-weights: --weights expected with it, the first stage')
     keep_freed_memory()
     hr, lr = open_images(args.hr), open_images(args.lr) if args.lr else None
     verdict = judging.Verdict()
@@ -79,6 +89,8 @@ def main(argv: list[str] | None = None) -> int | None:
             print(f'error: {line}', file=sys.stderr)
         if verdict.scores:
             judging.write_verdict(args.output, verdict, reference)
+            if args.natural_weights:
+                dials.write_dial(args.output / 'dial.png', judging.means(verdict), reference)
     if not any(score['candidate'] == reference for score in verdict.scores):
         raise UserError(f'{reference}: none of its pictures could be judged')
     print(judging.format_means(verdict))
@@ -103,7 +115,9 @@ def open_candidates(args: argparse.Namespace, hr: Images, problems: list[str]) -
             if name in (*BASELINES, judging.HR, *(candidate.name for candidate in candidates)):
                 raise UserError(f'{option} {entry}: another name expected, there is a {name} already')
             if option == '--weights':
-                candidates.append(judging.from_network(name, load_network(path).to(device), device))
+                dial = load_dial(path, None if candidates else args.natural_weights, device=device)
+                between = dials.places(dial, device) if dial.natural is not None else []
+                candidates += [judging.from_network(name, dial.net, device), *between]
             else:
                 images = open_images(Path(path))
                 problems += strangers(hr, images, args.template)

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, OPT_HELP
+from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, HALF, OPT_HELP
 from facesr_plugin.errors import UserError
 
-NATURAL_HELP = 'from the look of --weights, faithful, at 0 to that of --natural-weights at 1; 0.5 without'
+NATURAL_HELP = f'from the look of --weights, faithful, at 0 to that of --natural-weights at 1; {HALF} without'
 
 
 def part(text: str) -> float:
@@ -51,16 +51,24 @@ def check_network_options(args: argparse.Namespace) -> None:
             raise UserError(f'{weights}: No such file or directory')
 
 
-def chosen_network(args: argparse.Namespace) -> Any:
-    """Load the `Network` that a command line asks for, on the CPU; see `add_network_options`.
+def chosen_place(args: argparse.Namespace) -> float:
+    """Return the place on the dial that a command line asks for, 0 to 1."""
+    return HALF if args.natural is None else args.natural
+
+
+def chosen_dial(args: argparse.Namespace, device: Any = 'cpu') -> Any:
+    """Load the `Dial` of the networks that a command line names; see `add_network_options`.
 
     Raises:
         UserError: One of its options is not as expected.
     """
     check_network_options(args)
-    from facesr_plugin.enlarge.network import Natural, load_network
+    from facesr_plugin.enlarge.network import load_dial
     from facesr_plugin.options.named import read_named
 
-    natural = Natural(args.natural_weights, 0.5 if args.natural is None else args.natural)
-    named = args.opt and read_named(args.opt)
-    return load_network(args.weights, args.key, named, natural if args.natural_weights else None)
+    return load_dial(args.weights, args.natural_weights, args.key, args.opt and read_named(args.opt), device)
+
+
+def chosen_network(args: argparse.Namespace, device: Any = 'cpu') -> Any:
+    """Load the `Network` that a command line asks for; see `chosen_dial`."""
+    return chosen_dial(args, device).at(chosen_place(args))

@@ -139,8 +139,7 @@ def _upscale(args: argparse.Namespace, todo: dict[Path, Path]) -> int:
     from facesr_plugin.run.memory import keep_freed_memory
 
     keep_freed_memory()
-    device = pick_device(args.device)
-    net = chosen_network(args).to(device)
+    net = chosen_network(args, pick_device(args.device))
     if args.outscale and args.outscale > net.upscale:
         raise UserError(f'--outscale: {net.upscale} at most expected of this network, got {args.outscale:g}')
     options = dict(

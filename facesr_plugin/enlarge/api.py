@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from facesr_plugin.archs.face_srresnet_arch import FaceSRResNet
-from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_network, pick_device
+from facesr_plugin.enlarge.choices import HALF
+from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, Dial, load_dial, pick_device
+from facesr_plugin.enlarge.other import Network
 from facesr_plugin.enlarge.photograph import EnlargedFace, FaceOptions, upscale_photograph
 from facesr_plugin.enlarge.tiles import upscale_image, upscale_tensor
 from facesr_plugin.pictures.metadata import NO_EXIF
@@ -29,6 +30,8 @@ def upscale(
     tile: int | None = None,
     precision: str = 'auto',
     faces: bool = False,
+    natural_weights: str | Path | None = None,
+    natural: float = HALF,
 ) -> Picture:
     """Enlarge a picture four times with the trained network that comes with the plugin, or with another one.
 
@@ -51,6 +54,8 @@ def upscale(
             the device computes it natively, which changes a result by one level of 255 at most, and fp32 otherwise.
         faces: Whether only the faces of a photograph are enlarged by the network, the rest bicubically; see
             `upscale_faces`, which has options for it.
+        natural_weights: A checkpoint of the second stage that began with `weights`: the network is one between both.
+        natural: How far between, from `weights`, faithful, at 0 to `natural_weights` at 1.
 
     Returns:
         The enlarged picture.
@@ -70,11 +75,11 @@ def upscale(
     if not isinstance(image, np.ndarray | torch.Tensor | Image.Image):
         raise ValueError(f'a numpy array, torch tensor or PIL image expected, got {type(image).__name__}')
     if faces:
-        return upscale_faces(image, None, None, weights, device, tile, precision)[0]
+        return upscale_faces(image, None, None, weights, device, tile, precision, natural_weights, natural)[0]
     if isinstance(image, torch.Tensor):
         where = image.device if device == 'auto' else pick_device(device)
-        return upscale_tensor(_network(weights, where), image, tile, precision)
-    net = _network(weights, pick_device(device))
+        return upscale_tensor(_network(weights, where, natural_weights, natural), image, tile, precision)
+    net = _network(weights, pick_device(device), natural_weights, natural)
     if isinstance(image, Image.Image):
         return _by_array(image, lambda pixels: upscale_image(net, pixels, tile, precision=precision))
     return upscale_image(net, image, tile, precision=precision)
@@ -88,6 +93,8 @@ def upscale_faces(
     device: str | torch.device = 'auto',
     tile: int | None = None,
     precision: str = 'auto',
+    natural_weights: str | Path | None = None,
+    natural: float = HALF,
 ) -> tuple[Picture, list[EnlargedFace]]:
     """Enlarge a photograph and each face in it on its own; needs the extra `photos`.
 
@@ -99,6 +106,8 @@ def upscale_faces(
         device: Likewise.
         tile: Likewise.
         precision: Likewise.
+        natural_weights: Likewise.
+        natural: Likewise.
 
     Returns:
         The enlarged photograph, of the same kind, and its faces, the largest first, each with its place, what the
@@ -115,7 +124,7 @@ def upscale_faces(
     """
     found: list[EnlargedFace] = []
     where = image.device if device == 'auto' and isinstance(image, torch.Tensor) else pick_device(device)
-    net = _network(weights, where)
+    net = _network(weights, where, natural_weights, natural)
 
     def enlarge(pixels: np.ndarray) -> np.ndarray:
         result, faces = upscale_photograph(net, pixels, options, outscale, tile, precision=precision)
@@ -134,18 +143,22 @@ def upscale_faces(
     return enlarge(image), found
 
 
-def _network(weights: str | Path | None, device: torch.device) -> FaceSRResNet:
-    """Return the network of a checkpoint on a device, loaded once and again when the file has changed."""
-    path = Path(weights or DEFAULT_WEIGHTS).resolve()
-    changed = path.stat().st_mtime_ns if path.exists() else 0
+def _network(
+    weights: str | Path | None, device: torch.device, natural_weights: str | Path | None, natural: float
+) -> Network:
+    """Return the network of one or two checkpoints on a device, loaded once and again when a file has changed."""
+    if not 0 <= natural <= 1:
+        raise ValueError(f'natural: 0 to 1 expected, got {natural}')
+    files = [Path(path).resolve() for path in (weights or DEFAULT_WEIGHTS, natural_weights) if path is not None]
+    changed = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
     with _loading:
-        return _load(path, changed, device)
+        return _load(tuple(files), changed, device).at(natural)
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, changed: int, device: torch.device) -> FaceSRResNet:
+def _load(files: tuple[Path, ...], changed: tuple[int, ...], device: torch.device) -> Dial:
     del changed  # only a key of the cache
-    return load_network(path).to(device)
+    return load_dial(files[0], files[1] if len(files) > 1 else None, device=device)
 
 
 def _by_array(image: Image.Image, enlarge: Callable[[np.ndarray], np.ndarray]) -> Image.Image:

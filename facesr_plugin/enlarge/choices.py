@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'facesr_x4.pth'
+HALF = 0.5  # of the dial from the first stage's weights, 0, to the second's, 1: where it stands without a word
 DEVICES = ('auto', 'cpu', 'cuda', 'mps')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
 BACKGROUNDS = ('bicubic', 'network')  # of a photograph whose faces are enlarged on their own

@@ -1,8 +1,8 @@
 """Trained networks: ours is built from its weights alone, another one is given."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -15,8 +15,9 @@ from facesr_plugin.run.checkpoint import check_finite, check_fit, load_weights
 __all__ = [
     'DEFAULT_WEIGHTS',
     'DEVICES',
-    'Natural',
+    'Dial',
     'blend',
+    'load_dial',
     'load_network',
     'network_from_weights',
     'pick_device',
@@ -79,13 +80,6 @@ def network_from_weights(weights: Mapping[str, torch.Tensor], path: str | Path =
     return net.eval()
 
 
-class Natural(NamedTuple):
-    """Weights of the second stage, and their part in the network: 0 is the first stage's alone, 1 the second's."""
-
-    path: str | Path
-    part: float
-
-
 def blend(
     weights: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor], part: float
 ) -> dict[str, torch.Tensor]:
@@ -105,29 +99,68 @@ def blend(
     return {name: torch.lerp(value.float(), others[name].float(), part) for name, value in weights.items()}
 
 
-def load_network(
-    path: str | Path,
-    key: str | None = None,
-    named: tuple[torch.nn.Module, int] | None = None,
-    natural: Natural | None = None,
-) -> Network:
+class Dial:
+    """A network at every place between the weights of two stages.
+
+    Args:
+        net: The first stage's, which is faithful: at 0.
+        natural: State dict of the second stage: at 1. None: there is no other place than 0.
+    """
+
+    def __init__(self, net: Network, natural: Mapping[str, torch.Tensor] | None = None) -> None:
+        self.net, self.natural = net, natural
+
+    def at(self, part: float) -> Network:
+        """Return the network at a place, 0 to 1, on the device of the first stage's."""
+        if self.natural is None or part == 0:
+            return self.net
+        net = deepcopy(self.net)
+        _inner(net).load_state_dict(blend(net.state_dict(), self.natural, part))
+        return net
+
+
+def _inner(net: Network) -> torch.nn.Module:
+    return net.net if isinstance(net, OtherNetwork) else net
+
+
+def load_network(path: str | Path, key: str | None = None, named: tuple[torch.nn.Module, int] | None = None) -> Network:
     """Load the network of a checkpoint; see `checkpoint.load_weights` and `network_from_weights`.
 
     Args:
         path: A `.pth` or `.safetensors`.
         key: Which of its entries, e.g. `params_ema`; None takes the better one.
         named: The network and its scale where the weights do not tell, as `options/named.py` returns them.
-        natural: What to blend its weights with.
 
     Raises:
-        UserError: A file cannot be read, lacks the key, or is of another network.
+        UserError: The file cannot be read, lacks the key, or is of another network.
     """
     weights, _ = load_weights(path, key)
-    net = network_from_weights(weights, path) if named is None else with_weights(*named, weights, path)
-    if natural:
-        others, _ = load_weights(natural.path)
-        inner = net.net if isinstance(net, OtherNetwork) else net
-        check_fit(natural.path, others, inner)
-        check_finite(natural.path, others)
-        inner.load_state_dict(blend(weights, others, natural.part))
-    return net
+    return network_from_weights(weights, path) if named is None else with_weights(*named, weights, path)
+
+
+def load_dial(
+    path: str | Path,
+    natural_weights: str | Path | None,
+    key: str | None = None,
+    named: tuple[torch.nn.Module, int] | None = None,
+    device: torch.device | str = 'cpu',
+) -> Dial:
+    """Load the networks of both stages; see `load_network`.
+
+    Args:
+        path: Checkpoint of the first stage.
+        natural_weights: That of the second, which began with it; None: there is none.
+        key: Of the first; see `load_network`.
+        named: See there.
+        device: Where the network is to work.
+
+    Raises:
+        UserError: See there; the second network is another one.
+    """
+    net = load_network(path, key, named)
+    if natural_weights is None:
+        return Dial(net.to(device))
+    natural, _ = load_weights(natural_weights)
+    check_fit(natural_weights, natural, _inner(net))
+    check_finite(natural_weights, natural)
+    return Dial(net.to(device), {name: value.to(device) for name, value in natural.items()})

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from facesr_plugin.enlarge.other import Network
+from facesr_plugin.enlarge.network import Dial
 from facesr_plugin.pictures.formats import WRITTEN
 from facesr_plugin.web.words import status, summary, told
 from facesr_plugin.web.work import Event, Failed, Queue, Result, Settings, Step, Waits
@@ -44,14 +44,16 @@ class WebPage:
     """The page and what it keeps of each tab.
 
     Args:
-        net: The network, on the device that is to work.
+        dial: The networks, on the device that is to work; of one of two stages the page shows a slider.
         folder: Where results go, below Gradio's own folder.
         megapixels: Largest picture that is taken.
         megabytes: Largest file that is taken.
+        natural: Where that slider stands at first.
     """
 
-    def __init__(self, net: Network, folder: Path, megapixels: float, megabytes: int) -> None:
-        self.net, self.folder, self.megapixels, self.megabytes = net, folder, megapixels, megabytes
+    def __init__(self, dial: Dial, folder: Path, megapixels: float, megabytes: int, natural: float = 0) -> None:
+        self.dial, self.natural, self.folder = dial, natural, folder
+        self.megapixels, self.megabytes = megapixels, megabytes
         self.tabs: dict[str, Tab] = {}
         self.running: list[Tab] = []
         self.count = 0
@@ -88,12 +90,21 @@ class WebPage:
                         label='What the network enlarges',
                         info='Faces: each is found, enlarged on its own and put back; the rest is enlarged plainly.',
                     )
-                    factors = [factor for factor in SCALES if factor <= self.net.upscale]
+                    factors = [factor for factor in SCALES if factor <= self.dial.net.upscale]
                     self.scale = gr.Radio(
                         [(f'{factor:g}x', factor) for factor in factors], value=factors[-1], label='Scale'
                     )
                     self.strength = gr.Slider(
                         0, 1, 1, step=0.05, label='Strength', info="The network's part; the rest is plain enlarging."
+                    )
+                    self.place = gr.Slider(
+                        0,
+                        1,
+                        self.natural,
+                        step=0.05,
+                        label='Natural',
+                        info='0: faithful to what the picture shows. 1: sharp, and partly made up.',
+                        visible=self.dial.natural is not None,
                     )
                     self.kind = gr.Radio([SAME, *WRITTEN], value=SAME, label='Format')
                     with gr.Row():
@@ -130,7 +141,7 @@ class WebPage:
                     )
             hidden: dict[str, Any] = {'show_progress': 'hidden', 'api_visibility': 'private'}
             outputs = [self.status, self.shown, self.slider, self.faces, self.downloads, self.start, self.stop]
-            inputs = [self.files, self.part, self.scale, self.strength, self.kind]
+            inputs = [self.files, self.part, self.scale, self.strength, self.kind, self.place]
             self.start.click(self.on_start, inputs, outputs, concurrency_limit=None, **hidden)
             self.stop.click(self.on_stop, None, [self.stop], queue=False, **hidden)
             self.shown.input(self.on_show, [self.shown], [self.slider, self.faces], queue=False, **hidden)
@@ -139,14 +150,21 @@ class WebPage:
 
     # ------------------------------------------------------------------ what is done
     def on_start(
-        self, files: list[str] | None, faces: bool, scale: float, strength: float, kind: str, request: gr.Request
+        self,
+        files: list[str] | None,
+        faces: bool,
+        scale: float,
+        strength: float,
+        kind: str,
+        natural: float,
+        request: gr.Request,
     ) -> Iterator[Updates]:
         """Enlarge the pictures, and show how far that is and what came of it."""
         if not files:
             yield {self.status: status(problem='Choose pictures first.')}
             return
         tab = self.open_tab(request.session_hash)
-        settings = Settings(faces, scale, strength, None if kind == SAME else kind)
+        settings = Settings(faces, scale, strength, None if kind == SAME else kind, natural)
         try:
             yield {
                 self.status: status('Starts'),
@@ -228,7 +246,7 @@ class WebPage:
         with self.changing:
             self.count += 1
             folder = self.folder / f'queue_{self.count}'
-            tab = self.tabs[name] = Tab(Queue(self.net, folder, self.megapixels, self.turn))
+            tab = self.tabs[name] = Tab(Queue(self.dial, folder, self.megapixels, self.turn))
             self.running.append(tab)
         return tab
 

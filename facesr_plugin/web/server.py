@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from facesr_plugin.enlarge.other import Network
+from facesr_plugin.enlarge.network import Dial
 from facesr_plugin.errors import UserError
 from facesr_plugin.web.page import HERE, WebPage
 
@@ -44,17 +44,20 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def serve(net: Network, folder: Path, listener: socket.socket, megapixels: float, browse: bool) -> None:
+def serve(
+    dial: Dial, folder: Path, listener: socket.socket, megapixels: float, browse: bool, natural: float = 0
+) -> None:
     """Show the page until the command is ended.
 
     Args:
-        net: The network, on the device that is to work.
+        dial: The networks, on the device that is to work.
         folder: `own_folder`.
         listener: Where the page is, by `listen`.
         megapixels: Largest picture that is taken.
         browse: Whether to open a browser.
+        natural: Where the dial stands at first.
     """
-    page = WebPage(net, folder / 'results', megapixels, MEGABYTES)
+    page = WebPage(dial, folder / 'results', megapixels, MEGABYTES, natural)
     url = f'http://{HOST}:{listener.getsockname()[1]}'
     server = uvicorn.Server(uvicorn.Config(application(page), log_level='warning', timeout_graceful_shutdown=1))
     print(f'{url}  (Ctrl-C ends it)', flush=True)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from facesr_plugin.enlarge.files import Enlarger
-from facesr_plugin.enlarge.other import Network
+from facesr_plugin.enlarge.network import Dial
 from facesr_plugin.enlarge.photograph import EnlargedFace, FaceOptions, upscale_photograph
 from facesr_plugin.enlarge.photograph_files import PAIRS, save_faces
 from facesr_plugin.enlarge.tiles import Progress, upscale_image
@@ -39,12 +39,14 @@ class Settings:
         strength: The network's part in the result, 0 to 1; the rest is bicubic enlarging.
         kind: Format of the results, one of `formats.WRITTEN`; None for that of the picture where it is one of these,
             else png.
+        natural: The network's place between the two stages, 0 to 1.
     """
 
     faces: bool = False
     scale: float = 4.0
     strength: float = 1.0
     kind: str | None = None
+    natural: float = 0.0
 
 
 class Step(NamedTuple):
@@ -106,16 +108,16 @@ class Queue:
     """Pictures that are enlarged one after the other, in a thread, once.
 
     Args:
-        net: The network, on the device that is to work.
+        dial: The networks, on the device that is to work.
         folder: Where results go; it is made.
         megapixels: Largest picture that is taken, all frames together.
         turn: What queues share that take turns.
     """
 
     def __init__(
-        self, net: Network, folder: Path, megapixels: float = 16.0, turn: threading.Semaphore | None = None
+        self, dial: Dial, folder: Path, megapixels: float = 16.0, turn: threading.Semaphore | None = None
     ) -> None:
-        self.net, self.folder, self.megapixels = net, folder, megapixels
+        self.dial, self.folder, self.megapixels = dial, folder, megapixels
         self.turn = turn or threading.Semaphore()
         self.stopped = threading.Event()
         self.thread: threading.Thread | None = None
@@ -198,7 +200,7 @@ class Queue:
         step(0)
         self.check_size(*read_shape(path))
         kind = settings.kind or same_kind(path)
-        enlarger = Enlarger(self.net, kind=kind, outscale=settings.scale, quiet=True)
+        enlarger = Enlarger(self.dial.at(settings.natural), kind=kind, outscale=settings.scale, quiet=True)
         picture = enlarger.read(path)
         height, width = picture.pixels.shape[:2]
         self.check_size(height, width, len(picture.frames))
@@ -238,12 +240,12 @@ class Queue:
         if settings.faces:
             options = FaceOptions(strength=settings.strength)
             return upscale_photograph(
-                self.net, frame, options, settings.scale, enlarger.tile, progress=watch, precision='auto'
+                enlarger.net, frame, options, settings.scale, enlarger.tile, progress=watch, precision='auto'
             )
         plain = fit(frame, enlarger.size(frame))
         if settings.strength == 0:
             return plain, None
-        out = enlarger.fit(upscale_image(self.net, frame, enlarger.tile, progress=watch, precision='auto'), frame)
+        out = enlarger.fit(upscale_image(enlarger.net, frame, enlarger.tile, progress=watch, precision='auto'), frame)
         part = settings.strength
         return cv2.addWeighted(out, part, plain, 1 - part, 0) if part < 1 else out, None
 
