@@ -110,6 +110,29 @@ def test_clean_results_are_not_judged(build):
     assert all(torch.equal(before[name], model.net_d.state_dict()[name]) for name in trained)
 
 
+@pytest.mark.parametrize('forward', ['concat', 'sequential', 'sampled'])
+def test_results_that_are_far_off_are_not_judged(build, forward):
+    half = {'train.alpha_opt': {'start': 0.5, 'end': 0.5}}
+    model = build({**half, 'train.pixel_opt.forward': forward, 'train.gan_max_error': 0.1})
+    give_batch(model)
+    model.current_iter = 1
+    off = torch.tensor([0.05, 0.2, 0.09, 0.3]).view(-1, 1, 1, 1)
+    judged, shares = [], []
+    for part in model._parts():
+        errors = torch.cat([off, off])[: len(part.gt)]
+        for fake, real, share in model._to_judge(part.gt + errors, part):
+            judged += (fake - real).mean((1, 2, 3)).tolist() if share else []
+            shares.append(share.item())
+    if forward == 'sampled':
+        assert set(round(error, 2) for error in judged) <= {0.05, 0.09}
+    else:
+        assert judged == pytest.approx([0.05, 0.09], abs=1e-6)
+        assert sum(shares) == pytest.approx(0.5)
+    model.max_error = 0.01
+    nothing = [share.item() for part in model._parts() for _, _, share in model._to_judge(part.gt + 0.5, part)]
+    assert nothing == [0]  # and all processes exchange as often
+
+
 def test_sampled_has_the_expected_gradient_of_concat(build):
     """The mean over many draws of the discriminator's part: as if each degraded image were judged once."""
     model = build({'train.pixel_opt.forward': 'sampled', 'train.alpha_opt': {'start': 0.5, 'end': 0.5}})

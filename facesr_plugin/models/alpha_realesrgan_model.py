@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from facesr_plugin.errors import UserError
 from facesr_plugin.losses.feature_matching import LayerOutputs, feature_matching
+from facesr_plugin.losses.regularized_l1_loss import mean_per_image
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
 from facesr_plugin.models.record import LEARNS_BY
 from facesr_plugin.models.step import Part
@@ -32,7 +33,8 @@ class AlphaRealESRGANModel(AlphaRealESRNetModel):
         w_gan adversarial + w_feature feature matching (+ perceptual),
 
     whose weights are those of `train.gan_opt`, `train.feature_opt` and `train.perceptual_opt`. The clean branch keeps
-    the pixel term alone. The discriminator learns from the same results and their originals, after the generator's
+    the pixel term alone. So do results that are off by more than `train.gan_max_error`: where features are lost, a
+    discriminator has the generator make some up. It learns from what it judges and the originals, after the generator's
     step. Everything else is the first stage's: degradation, pool, validation, record, states.
 
     YAML: `model_type: AlphaRealESRGANModel`, `network_d: {type: PatchDiscriminator}`, and in `train` besides what the
@@ -61,6 +63,7 @@ class AlphaRealESRGANModel(AlphaRealESRNetModel):
         self.cri_gan = build_loss(train['gan_opt']).to(self.device)
         self.feature_weight = (train.get('feature_opt') or {}).get('loss_weight', 0)
         self.cri_perceptual = self._build_perceptual(train['perceptual_opt']) if train.get('perceptual_opt') else None
+        self.max_error = train.get('gan_max_error')
         self.guard_d = FiniteGuard(self.device, train.get('grad_clip'))
         self.scaler_d = self.execution.scaler()
         self._judged: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
@@ -103,17 +106,20 @@ class AlphaRealESRGANModel(AlphaRealESRNetModel):
         return loss
 
     def _to_judge(self, pred: torch.Tensor, part: Part) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Yield the part's results of degraded images, their originals, and their share of the step; or nothing.
+        """Yield the part's results that are to be judged, their originals, and their share of the step; or nothing.
 
-        The shares of a step sum to one, in `sampled` on average. There a part without degraded images is judged as a
-        whole and counts nothing: processes must not differ in how often they exchange gradients.
+        The shares of a step sum to one where all degraded images are judged, in `sampled` on average. A part of which
+        some process may judge nothing is judged as a whole then and counts nothing: processes must not differ in how
+        often they exchange gradients.
         """
         chosen = ~part.is_clean
+        if self.max_error:
+            chosen = chosen & (mean_per_image((pred.detach() - part.gt).abs()) <= self.max_error)
         degraded = 1.0 if self.alpha is None else self.cri_pix.branch_weights(self.alpha)[0]
         if chosen.any():
             share = part.weight[chosen].sum() / degraded if degraded else part.weight.new_zeros(())
             yield pred[chosen], part.gt[chosen], share
-        elif self.cri_pix.forward_mode == 'sampled':
+        elif self.cri_pix.forward_mode == 'sampled' or (self.max_error and not part.is_clean.all()):
             yield pred, part.gt, part.weight.new_zeros(())
 
     def _adversarial(self, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

@@ -115,7 +115,8 @@ def _check_together(run: RunOptions) -> Iterator[str]:
 def _check_second_stage(run: RunOptions, is_second: bool) -> Iterator[str]:
     """Check that a file has a discriminator and its losses if its model needs them, and not else."""
     needed = {'network_d': run.network_d, 'train.optim_d': run.train.optim_d, 'train.gan_opt': run.train.gan_opt}
-    further = {'train.feature_opt': run.train.feature_opt, 'train.perceptual_opt': run.train.perceptual_opt}
+    optional = ('gan_max_error', 'feature_opt', 'perceptual_opt')
+    further = {f'train.{key}': getattr(run.train, key) for key in optional}
     for key, block in (needed | further).items():
         if is_second and block is None and key in needed:
             yield f'{key}: missing, model_type {run.model_type} needs it'

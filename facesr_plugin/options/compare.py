@@ -27,7 +27,9 @@ _BEFORE_THEM = {
     'train.alpha_opt.periods': None,
     'datasets.train.weights': None,
     'network_d': None,
-    **dict.fromkeys(f'train.{block}' for block in ('optim_d', 'gan_opt', 'feature_opt', 'perceptual_opt')),
+    **dict.fromkeys(
+        f'train.{block}' for block in ('optim_d', 'gan_opt', 'gan_max_error', 'feature_opt', 'perceptual_opt')
+    ),
 }
 _BLOCK = 'a block of options'  # in place of one, so that it differs from none
 # What may change: what is recorded of the run, where it is, and how images come to the loader.

@@ -340,6 +340,9 @@ class TrainOptions(Block):
     alpha_opt: AlphaOptions | None = Field(None, description='with RegularizedL1Loss, and only with it')
     optim_d: OptimizerOptions | None = Field(None, description='of the discriminator')
     gan_opt: ByType.of(GanOptions, others=OpenLoss) | None = Field(None, description='adversarial loss')
+    gan_max_error: PositiveNumber | None = Field(
+        None, description='mean absolute error of results, in [0, 1], above which they are not judged; none: all are'
+    )
     feature_opt: FeatureOptions | None = None
     perceptual_opt: OpenLoss | None = Field(None, description="BasicSR's PerceptualLoss, which downloads its weights")
 
