@@ -13,6 +13,7 @@ from samples import make_image, make_net
 from facesr_plugin import upscale
 from facesr_plugin.enlarge import api, tiles
 from facesr_plugin.enlarge.api import upscale_faces
+from facesr_plugin.enlarge.choices import NATURAL_WEIGHTS
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_dial, load_network
 from facesr_plugin.enlarge.photograph import FaceOptions
 from facesr_plugin.enlarge.tiles import upscale_image, upscale_tensor
@@ -147,10 +148,11 @@ def test_between_the_two_stages(weights, net, tmp_path):
         np.testing.assert_array_equal(upscale(image, weights, 'cpu', **options), upscale_image(between, image))
         faces, _ = upscale_faces(image, FaceOptions(background='network'), weights=weights, device='cpu', **options)
         np.testing.assert_array_equal(faces, upscale_image(between, image))
-    np.testing.assert_array_equal(
-        upscale(image, weights, 'cpu', natural_weights=tmp_path / 'other.pth'),
-        upscale_image(load_dial(weights, tmp_path / 'other.pth').at(0.5), image),
-    )
+    own = upscale_image(load_dial(DEFAULT_WEIGHTS, NATURAL_WEIGHTS).at(0.5), image)
+    np.testing.assert_array_equal(upscale(image, device='cpu', natural=0.5), own)
+    assert (own != upscale(image, device='cpu')).any()
+    with pytest.raises(ValueError, match=r'^natural: natural_weights expected with it'):
+        upscale(image, weights, natural=0.5)
     with pytest.raises(ValueError, match=r'^natural: 0 to 1 expected, got 1.5$'):
         upscale(image, weights, natural=1.5)
 

@@ -340,10 +340,10 @@ def test_outscale_beyond_the_network(work, factor, message):
 
 
 def test_between_the_two_stages(work):
-    """The picture is that of the blended network; half of each unless it is told."""
+    """The picture is that of the blended network; of the faithful one alone unless it is told."""
     checkpoint.save('other.pth', {'params': make_net(1, num_block=1, upscale=2).state_dict()})
     write(Path('in.png'), image := make_image(9, 7, 3))
-    for options, share in (([], 0.5), (['--natural', '0.25'], 0.25), (['--natural', '1'], 1.0)):
+    for options, share in (([], 0.0), (['--natural', '0.25'], 0.25), (['--natural', '1'], 1.0)):
         assert (
             run('-i', 'in.png', '--overwrite', '--natural-weights', 'other.pth', '--precision', 'fp32', *options)
             is None
@@ -355,7 +355,7 @@ def test_between_the_two_stages(work):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (['--natural', '0.5'], '--natural: --natural-weights expected with it'),
+        (['--natural', '0.5'], '--natural: --natural-weights expected with it, the second stage of --weights'),
         (['--natural-weights', 'none.pth'], 'none.pth: No such file or directory'),
     ],
 )

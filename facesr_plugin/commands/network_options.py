@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, HALF, OPT_HELP
+from facesr_plugin.enlarge.choices import DEFAULT_WEIGHTS, OPT_HELP, second_stage
 from facesr_plugin.errors import UserError
 
-NATURAL_HELP = f'from the look of --weights, faithful, at 0 to that of --natural-weights at 1; {HALF} without'
+NATURAL_HELP = 'from 0, faithful, without it, to 1, which looks more natural and makes more up'
 
 
 def part(text: str) -> float:
@@ -34,8 +34,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--weights', type=Path, default=DEFAULT_WEIGHTS, help='checkpoint, .pth or .safetensors')
     parser.add_argument('--key', help='which entry of it holds the weights; the better ones without')
     parser.add_argument('--opt', help=OPT_HELP)
-    parser.add_argument('--natural', type=part, metavar='PART', help=NATURAL_HELP)
-    parser.add_argument('--natural-weights', type=Path, metavar='FILE', help='checkpoint of the second stage')
+    parser.add_argument('--natural', type=part, default=0.0, metavar='PART', help=NATURAL_HELP)
+    parser.add_argument('--natural-weights', type=Path, metavar='FILE', help='second stage of --weights: what 1 is')
 
 
 def check_network_options(args: argparse.Namespace) -> None:
@@ -44,16 +44,12 @@ def check_network_options(args: argparse.Namespace) -> None:
     Raises:
         UserError: An option lacks another one, or a file is not there.
     """
-    if args.natural is not None and args.natural_weights is None:
-        raise UserError('--natural: --natural-weights expected with it')
-    for weights in filter(None, (args.weights, args.natural_weights)):
+    natural_weights = second_stage(args.weights, args.natural_weights)
+    if args.natural and natural_weights is None:
+        raise UserError('--natural: --natural-weights expected with it, the second stage of --weights')
+    for weights in filter(None, (args.weights, natural_weights)):
         if not weights.exists():
             raise UserError(f'{weights}: No such file or directory')
-
-
-def chosen_place(args: argparse.Namespace) -> float:
-    """Return the place on the dial that a command line asks for, 0 to 1."""
-    return HALF if args.natural is None else args.natural
 
 
 def chosen_dial(args: argparse.Namespace, device: Any = 'cpu') -> Any:
@@ -66,9 +62,10 @@ def chosen_dial(args: argparse.Namespace, device: Any = 'cpu') -> Any:
     from facesr_plugin.enlarge.network import load_dial
     from facesr_plugin.options.named import read_named
 
-    return load_dial(args.weights, args.natural_weights, args.key, args.opt and read_named(args.opt), device)
+    natural_weights = second_stage(args.weights, args.natural_weights)
+    return load_dial(args.weights, natural_weights, args.key, args.opt and read_named(args.opt), device)
 
 
 def chosen_network(args: argparse.Namespace, device: Any = 'cpu') -> Any:
     """Load the `Network` that a command line asks for; see `chosen_dial`."""
-    return chosen_dial(args, device).at(chosen_place(args))
+    return chosen_dial(args, device).at(args.natural)

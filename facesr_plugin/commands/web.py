@@ -9,7 +9,7 @@ Drop, paste or choose pictures, compare before and after, download the results. 
 import argparse
 
 from facesr_plugin.command_line import Parser
-from facesr_plugin.commands.network_options import add_network_options, chosen_dial, chosen_place
+from facesr_plugin.commands.network_options import add_network_options, chosen_dial
 from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
 from facesr_plugin.errors import UserError
 
@@ -46,4 +46,4 @@ def main(argv: list[str] | None = None) -> None:
         keep_freed_memory()
         listener = listen(args.port)
         dial = chosen_dial(args, pick_device(args.device))
-        serve(dial, folder, listener, args.megapixels, not args.no_browser, chosen_place(args))
+        serve(dial, folder, listener, args.megapixels, not args.no_browser, args.natural)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from facesr_plugin.enlarge.choices import HALF
+from facesr_plugin.enlarge.choices import second_stage
 from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, Dial, load_dial, pick_device
 from facesr_plugin.enlarge.other import Network
 from facesr_plugin.enlarge.photograph import EnlargedFace, FaceOptions, upscale_photograph
@@ -30,8 +30,8 @@ def upscale(
     tile: int | None = None,
     precision: str = 'auto',
     faces: bool = False,
+    natural: float = 0.0,
     natural_weights: str | Path | None = None,
-    natural: float = HALF,
 ) -> Picture:
     """Enlarge a picture four times with the trained network that comes with the plugin, or with another one.
 
@@ -54,8 +54,9 @@ def upscale(
             the device computes it natively, which changes a result by one level of 255 at most, and fp32 otherwise.
         faces: Whether only the faces of a photograph are enlarged by the network, the rest bicubically; see
             `upscale_faces`, which has options for it.
-        natural_weights: A checkpoint of the second stage that began with `weights`: the network is one between both.
-        natural: How far between, from `weights`, faithful, at 0 to `natural_weights` at 1.
+        natural: From 0, faithful, to 1, which looks more natural and makes more up: the network is a mean of `weights`
+            and of those of the second stage.
+        natural_weights: The second stage's; None takes those that come with the plugin, which belong to its own.
 
     Returns:
         The enlarged picture.
@@ -75,11 +76,11 @@ def upscale(
     if not isinstance(image, np.ndarray | torch.Tensor | Image.Image):
         raise ValueError(f'a numpy array, torch tensor or PIL image expected, got {type(image).__name__}')
     if faces:
-        return upscale_faces(image, None, None, weights, device, tile, precision, natural_weights, natural)[0]
+        return upscale_faces(image, None, None, weights, device, tile, precision, natural, natural_weights)[0]
     if isinstance(image, torch.Tensor):
         where = image.device if device == 'auto' else pick_device(device)
-        return upscale_tensor(_network(weights, where, natural_weights, natural), image, tile, precision)
-    net = _network(weights, pick_device(device), natural_weights, natural)
+        return upscale_tensor(_network(weights, where, natural, natural_weights), image, tile, precision)
+    net = _network(weights, pick_device(device), natural, natural_weights)
     if isinstance(image, Image.Image):
         return _by_array(image, lambda pixels: upscale_image(net, pixels, tile, precision=precision))
     return upscale_image(net, image, tile, precision=precision)
@@ -93,8 +94,8 @@ def upscale_faces(
     device: str | torch.device = 'auto',
     tile: int | None = None,
     precision: str = 'auto',
+    natural: float = 0.0,
     natural_weights: str | Path | None = None,
-    natural: float = HALF,
 ) -> tuple[Picture, list[EnlargedFace]]:
     """Enlarge a photograph and each face in it on its own; needs the extra `photos`.
 
@@ -106,8 +107,8 @@ def upscale_faces(
         device: Likewise.
         tile: Likewise.
         precision: Likewise.
-        natural_weights: Likewise.
         natural: Likewise.
+        natural_weights: Likewise.
 
     Returns:
         The enlarged photograph, of the same kind, and its faces, the largest first, each with its place, what the
@@ -124,7 +125,7 @@ def upscale_faces(
     """
     found: list[EnlargedFace] = []
     where = image.device if device == 'auto' and isinstance(image, torch.Tensor) else pick_device(device)
-    net = _network(weights, where, natural_weights, natural)
+    net = _network(weights, where, natural, natural_weights)
 
     def enlarge(pixels: np.ndarray) -> np.ndarray:
         result, faces = upscale_photograph(net, pixels, options, outscale, tile, precision=precision)
@@ -144,15 +145,19 @@ def upscale_faces(
 
 
 def _network(
-    weights: str | Path | None, device: torch.device, natural_weights: str | Path | None, natural: float
+    weights: str | Path | None, device: torch.device, natural: float, natural_weights: str | Path | None
 ) -> Network:
     """Return the network of one or two checkpoints on a device, loaded once and again when a file has changed."""
+    weights = weights or DEFAULT_WEIGHTS
+    natural_weights = second_stage(weights, natural_weights)
     if not 0 <= natural <= 1:
         raise ValueError(f'natural: 0 to 1 expected, got {natural}')
-    files = [Path(path).resolve() for path in (weights or DEFAULT_WEIGHTS, natural_weights) if path is not None]
+    if natural and natural_weights is None:
+        raise ValueError('natural: natural_weights expected with it, the second stage of weights')
+    files = tuple(Path(path).resolve() for path in (weights, natural_weights) if path is not None)
     changed = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
     with _loading:
-        return _load(tuple(files), changed, device).at(natural)
+        return _load(files, changed, device).at(natural)
 
 
 @lru_cache(maxsize=4)

@@ -3,13 +3,26 @@
 import argparse
 from pathlib import Path
 
-DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'facesr_x4.pth'
-HALF = 0.5  # of the dial from the first stage's weights, 0, to the second's, 1: where it stands without a word
+WEIGHTS = Path(__file__).resolve().parents[1] / 'weights'
+DEFAULT_WEIGHTS = WEIGHTS / 'facesr_x4.pth'
+NATURAL_WEIGHTS = WEIGHTS / 'facegan_x4.pth'  # of the second stage, which began with the default ones
 DEVICES = ('auto', 'cpu', 'cuda', 'mps')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
 BACKGROUNDS = ('bicubic', 'network')  # of a photograph whose faces are enlarged on their own
 OPT_HELP = 'option file with the network_g and scale of weights that are not of a FaceSRResNet'
 DEVICE_HELP = 'where the network runs: auto, cpu, cuda, cuda:1 (the second GPU) or mps'
+
+
+def second_stage(weights: str | Path, natural_weights: str | Path | None) -> Path | None:
+    """Return the second stage's weights: those that are given, or those that belong to the first stage's.
+
+    Args:
+        weights: Of the first stage.
+        natural_weights: Those that are given.
+    """
+    if natural_weights is not None:
+        return Path(natural_weights)
+    return NATURAL_WEIGHTS if Path(weights) == DEFAULT_WEIGHTS else None
 
 
 def is_device(name: str) -> bool:
