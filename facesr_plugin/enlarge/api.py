@@ -51,7 +51,8 @@ def upscale(
         tile: Side of the squares that large pictures are cut into, pixels of the input; less needs less memory and
             gives the same picture. None takes what memory allows.
         precision: What the network computes in: `fp32`, `bf16` or `fp16`. `auto` is bf16 for pixels of 8 bits where
-            the device computes it natively, which changes a result by one level of 255 at most, two at `natural` 1, and fp32 otherwise.
+            the device computes it natively, which changes a result by one level of 255 at most, or two at `natural` 1,
+            and fp32 otherwise.
         faces: Whether only the faces of a photograph are enlarged by the network, the rest bicubically; see
             `upscale_faces`, which has options for it.
         natural: From 0, faithful, to 1, which looks more natural and makes more up: the network is a mean of `weights`
