@@ -426,6 +426,14 @@ def test_all_training_images_that_are_too_small_are_named(opt, data):
     assert [line.partition(': at')[0] for line in problems(opt)] == [f'{data}/hr: small_{n}.png' for n in range(2)]
 
 
+def test_identity_needs_its_packages(opt, monkeypatch):
+    put(opt, 'val.metrics.identity', {'type': 'calculate_identity'})
+    monkeypatch.setattr('facesr_plugin.faces.identity.find_spec', lambda name: object())
+    check(opt, True)
+    monkeypatch.setattr('facesr_plugin.faces.identity.find_spec', lambda name: None)
+    assert [line.partition('pip')[0] for line in problems(opt)] == ['val.metrics.identity: dlib is not installed: ']
+
+
 # ------------------------------------------------------------------------------- second stage
 @pytest.fixture
 def second(opt) -> Options:

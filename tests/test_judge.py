@@ -16,7 +16,8 @@ from facesr_plugin.commands import judge
 from facesr_plugin.data.images import read_image, write_image
 from facesr_plugin.data.lmdb_writer import write_lmdbs
 from facesr_plugin.errors import UserError, run_command
-from facesr_plugin.report.identity import FaceEmbedder
+from facesr_plugin.faces.identity import FaceEmbedder
+from facesr_plugin.models.validation import measure
 from facesr_plugin.run import checkpoint
 
 FACES = Path(__file__).parent / 'data' / 'faces'
@@ -227,7 +228,7 @@ def test_bad_input(work, capsys, options, message):
 
 
 def test_without_the_extra(monkeypatch):
-    monkeypatch.setattr('facesr_plugin.report.identity.find_spec', lambda name: None)
+    monkeypatch.setattr('facesr_plugin.faces.identity.find_spec', lambda name: None)
     with pytest.raises(UserError, match=r'^identity: dlib is not installed: pip install .*--no-identity'):
         FaceEmbedder()
 
@@ -244,6 +245,19 @@ def test_identity_by_dlib():
     other = np.linalg.norm(face - embedder.embed(second, embedder.find(second)))
     assert 0 < blurred < 0.4 < other
     assert embedder.find(np.zeros_like(first)) is None
+
+
+@pytest.mark.slow
+def test_identity_in_validation():
+    """What `val.metrics` names is what is judged; NaN where HR shows no face."""
+    hr = read_image(FACES / 'face_3_000000.jpg')
+    blurred, embedder = cv2.GaussianBlur(hr, (0, 0), 4), FaceEmbedder()
+    box = embedder.find(hr)
+    expected = np.linalg.norm(embedder.embed(blurred, box) - embedder.embed(hr, box))
+    options = {'type': 'calculate_identity'}
+    assert measure({'img': blurred[..., ::-1], 'img2': hr[..., ::-1]}, options) == pytest.approx(expected)
+    assert measure({'img': hr[..., ::-1], 'img2': hr[..., ::-1]}, options) == 0
+    assert math.isnan(measure({'img': hr[..., ::-1], 'img2': np.zeros_like(hr)}, options))
 
 
 def test_names_are_shown_without_percent_codes(work, capsys):

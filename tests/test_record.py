@@ -196,6 +196,7 @@ def test_the_most_natural_weights_of_those_that_are_faithful_enough(tmp_path):
     ('options', 'is_lower'),
     [
         ({'type': 'calculate_niqe', 'crop_border': 0}, True),
+        ({'type': 'calculate_identity'}, True),
         ({'type': 'mine', 'better': 'lower'}, True),
         ({'type': 'mine'}, False),
     ],

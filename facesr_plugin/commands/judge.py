@@ -19,11 +19,11 @@ from facesr_plugin.data.lmdb_images import name_of
 from facesr_plugin.enlarge.choices import DEVICE_HELP, device_name
 from facesr_plugin.enlarge.network import load_dial, pick_device
 from facesr_plugin.errors import UserError
+from facesr_plugin.faces.identity import FaceEmbedder
 from facesr_plugin.models.validation import BASELINES
 from facesr_plugin.report import dial as dials
 from facesr_plugin.report import judge as judging
 from facesr_plugin.report.comparison import spread
-from facesr_plugin.report.identity import FaceEmbedder
 from facesr_plugin.run.memory import keep_freed_memory
 
 

@@ -72,8 +72,8 @@ class BestRule:
         """Take `val.best` and `val.least_psnr`."""
         metric = val.get('best', 'psnr')
         options = (val.get('metrics') or {}).get(metric, {})
-        lower = {'calculate_niqe': 'lower'}.get(options.get('type'), 'higher')
-        return cls(metric, options.get('better', lower) == 'lower', val.get('least_psnr', -math.inf))
+        usual = 'lower' if options.get('type') in ('calculate_niqe', 'calculate_identity') else 'higher'
+        return cls(metric, options.get('better', usual) == 'lower', val.get('least_psnr', -math.inf))
 
     def is_better(self, score: dict[str, float], best: dict[str, float] | None) -> bool:
         """Return whether a score, by metric, beats the best so far; None where there is none."""

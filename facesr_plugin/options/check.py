@@ -27,6 +27,7 @@ from facesr_plugin.blocks import Block, OpenBlock
 from facesr_plugin.data.face_degradation_dataset import FaceDegradationDataset, FaceDegradationOptions
 from facesr_plugin.data.pairs import check_file_names, check_images, check_pairs
 from facesr_plugin.errors import UserError, one_line, raise_all
+from facesr_plugin.faces.identity import calculate_identity, what_is_missing
 from facesr_plugin.losses.regularized_l1_loss import RegularizedL1Loss
 from facesr_plugin.models.alpha_realesrgan_model import AlphaRealESRGANModel
 from facesr_plugin.models.alpha_realesrnet_model import AlphaRealESRNetModel
@@ -95,6 +96,8 @@ def _check_names(run: RunOptions) -> Iterator[str]:
     yield from _check_together(run)
     for name, metric in ((run.val and run.val.metrics) or {}).items():
         yield from check_open(f'val.metrics.{name}', metric, METRIC_REGISTRY, given=('img', 'img2'))
+        if metric.type == calculate_identity.__name__ and (line := what_is_missing()):
+            yield f'val.metrics.{name}: {line}'
 
 
 def _check_together(run: RunOptions) -> Iterator[str]:

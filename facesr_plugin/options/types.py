@@ -376,7 +376,9 @@ class MetricOptions(OpenBlock):
 
     registry: ClassVar[Any] = METRIC_REGISTRY
 
-    better: Literal['higher', 'lower'] | None = Field(None, description='for val.best; default: higher, of NIQE lower')
+    better: Literal['higher', 'lower'] | None = Field(
+        None, description='for val.best; default: higher, of NIQE and identity lower'
+    )
 
 
 def _part_of_a_name(text: str) -> str:

@@ -24,9 +24,9 @@ from facesr_plugin.data.lmdb_images import name_of
 from facesr_plugin.data.sizes import check_pair
 from facesr_plugin.degradations.pictures import as_batch
 from facesr_plugin.errors import UserError
+from facesr_plugin.faces.identity import Box, Embedder
 from facesr_plugin.files import write
 from facesr_plugin.models.validation import BASELINES, STANDARD_METRICS, ssim
-from facesr_plugin.report.identity import Box, Embedder
 from facesr_plugin.report.table import markdown_table
 
 HR = 'HR'

@@ -6,6 +6,8 @@ the public domain (https://github.com/davisking/dlib-models); the package's pred
 that forbid commercial use, is not read.
 """
 
+import math
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +30,14 @@ class Embedder(Protocol):
         """Return the embedding of the face in a box, a vector."""
 
 
+def what_is_missing() -> str | None:
+    """Return a line that says which package is not installed, and how to; None where all are."""
+    for name in ('dlib', 'face_recognition_models'):
+        if find_spec(name) is None:
+            return f'{name} is not installed: {INSTALL}'
+    return None
+
+
 class FaceEmbedder:
     """dlib's frontal face detector, predictor of five points, and recognition network, on the CPU.
 
@@ -36,9 +46,8 @@ class FaceEmbedder:
     """
 
     def __init__(self) -> None:
-        for name in ('dlib', 'face_recognition_models'):
-            if find_spec(name) is None:
-                raise UserError(f'identity: {name} is not installed: {INSTALL}; --no-identity leaves it out')
+        if line := what_is_missing():
+            raise UserError(f'identity: {line}; --no-identity leaves it out')
         import dlib
 
         models = Path(find_spec('face_recognition_models').submodule_search_locations[0]) / 'models'
@@ -54,3 +63,26 @@ class FaceEmbedder:
         """Return the embedding of the face in a box, float64 (128,); the five points are found in this very image."""
         image = np.ascontiguousarray(image)
         return np.array(self._net.compute_face_descriptor(image, self._points(image, box)))
+
+
+def calculate_identity(img: np.ndarray, img2: np.ndarray) -> float:
+    """Return how far the face of an image lies from that of another one: a metric for `val.metrics`, less is better.
+
+    0 is the same picture; above 0.6 dlib takes two pictures for two people. NaN where no face is found in the other.
+
+    YAML: `val.metrics.identity: {type: calculate_identity}`
+
+    Args:
+        img: uint8 BGR (H, W, 3).
+        img2: The original, of the same shape; the face is looked for in it alone.
+    """
+    embedder, image, original = _embedder(), img[..., ::-1], img2[..., ::-1]
+    box = embedder.find(original)
+    if box is None:
+        return math.nan
+    return float(np.linalg.norm(embedder.embed(image, box) - embedder.embed(original, box)))
+
+
+@lru_cache(maxsize=1)
+def _embedder() -> FaceEmbedder:
+    return FaceEmbedder()
