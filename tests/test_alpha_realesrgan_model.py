@@ -133,6 +133,15 @@ def test_results_that_are_far_off_are_not_judged(build, forward):
     assert nothing == [0]  # and all processes exchange as often
 
 
+def test_a_plain_loss_whose_results_are_all_far_off(build):
+    """It has no branches: all of the part counts nothing."""
+    model = build({'train.pixel_opt': {'type': 'L1Loss'}, 'train.alpha_opt': None, 'train.gan_max_error': 1e-6})
+    give_batch(model)
+    model.optimize_parameters(1)
+    assert all(not parameter.grad.any() for parameter in model.net_d.parameters())
+    assert any(parameter.grad.any() for parameter in model.net_g.parameters())
+
+
 def test_sampled_has_the_expected_gradient_of_concat(build):
     """The mean over many draws of the discriminator's part: as if each degraded image were judged once."""
     model = build({'train.pixel_opt.forward': 'sampled', 'train.alpha_opt': {'start': 0.5, 'end': 0.5}})

@@ -151,6 +151,8 @@ def test_between_the_two_stages(weights, net, tmp_path):
     own = upscale_image(load_dial(DEFAULT_WEIGHTS, NATURAL_WEIGHTS).at(0.5), image)
     np.testing.assert_array_equal(upscale(image, device='cpu', natural=0.5), own)
     assert (own != upscale(image, device='cpu')).any()
+    relative = os.path.relpath(DEFAULT_WEIGHTS)  # the same file under another name
+    np.testing.assert_array_equal(upscale(image, relative, 'cpu', natural=0.5), own)
     with pytest.raises(ValueError, match=r'^natural: natural_weights expected with it'):
         upscale(image, weights, natural=0.5)
     with pytest.raises(ValueError, match=r'^natural: 0 to 1 expected, got 1.5$'):

@@ -202,6 +202,14 @@ def test_the_dial_between_two_stages(work):
     assert picture.std() > 10
 
 
+def test_no_dial_where_nothing_could_be_enlarged(work, capsys):
+    for name in NAMES:
+        write_image(f'lr/{name}.png', np.zeros((48, 47, 3), np.uint8))
+    with pytest.raises(SystemExit):
+        run_command(lambda: run('--lr', 'lr', '--weights', 'ours=zero.pth', '--natural-weights', 'zero.pth'))
+    assert capsys.readouterr().err.splitlines()[-1] == 'error: ours: none of its pictures could be judged'
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [

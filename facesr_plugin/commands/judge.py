@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int | None:
             print(f'error: {line}', file=sys.stderr)
         if verdict.scores:
             judging.write_verdict(args.output, verdict, reference)
-            if args.natural_weights:
+            if args.natural_weights and any(score['candidate'] == reference for score in verdict.scores):
                 dials.write_dial(args.output / 'dial.png', judging.means(verdict), reference)
     if not any(score['candidate'] == reference for score in verdict.scores):
         raise UserError(f'{reference}: none of its pictures could be judged')

@@ -52,8 +52,13 @@ def check_network_options(args: argparse.Namespace) -> None:
             raise UserError(f'{weights}: No such file or directory')
 
 
-def chosen_dial(args: argparse.Namespace, device: Any = 'cpu') -> Any:
+def chosen_dial(args: argparse.Namespace, device: Any = 'cpu', is_turned: bool = True) -> Any:
     """Load the `Dial` of the networks that a command line names; see `add_network_options`.
+
+    Args:
+        args: The command line.
+        device: Where the networks are to work.
+        is_turned: Whether more than the first stage's is needed.
 
     Raises:
         UserError: One of its options is not as expected.
@@ -62,10 +67,10 @@ def chosen_dial(args: argparse.Namespace, device: Any = 'cpu') -> Any:
     from facesr_plugin.enlarge.network import load_dial
     from facesr_plugin.options.named import read_named
 
-    natural_weights = second_stage(args.weights, args.natural_weights)
+    natural_weights = second_stage(args.weights, args.natural_weights) if is_turned else None
     return load_dial(args.weights, natural_weights, args.key, args.opt and read_named(args.opt), device)
 
 
 def chosen_network(args: argparse.Namespace, device: Any = 'cpu') -> Any:
     """Load the `Network` that a command line asks for; see `chosen_dial`."""
-    return chosen_dial(args, device).at(args.natural)
+    return chosen_dial(args, device, is_turned=args.natural > 0).at(args.natural)

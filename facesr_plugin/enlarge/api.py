@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 
 from facesr_plugin.enlarge.choices import second_stage
-from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, Dial, load_dial, pick_device
+from facesr_plugin.enlarge.network import DEFAULT_WEIGHTS, load_dial, pick_device
 from facesr_plugin.enlarge.other import Network
 from facesr_plugin.enlarge.photograph import EnlargedFace, FaceOptions, upscale_photograph
 from facesr_plugin.enlarge.tiles import upscale_image, upscale_tensor
@@ -149,22 +149,22 @@ def _network(
     weights: str | Path | None, device: torch.device, natural: float, natural_weights: str | Path | None
 ) -> Network:
     """Return the network of one or two checkpoints on a device, loaded once and again when a file has changed."""
-    weights = weights or DEFAULT_WEIGHTS
-    natural_weights = second_stage(weights, natural_weights)
     if not 0 <= natural <= 1:
         raise ValueError(f'natural: 0 to 1 expected, got {natural}')
-    if natural and natural_weights is None:
+    weights = weights or DEFAULT_WEIGHTS
+    second = second_stage(weights, natural_weights) if natural else None
+    if natural and second is None:
         raise ValueError('natural: natural_weights expected with it, the second stage of weights')
-    files = tuple(Path(path).resolve() for path in (weights, natural_weights) if path is not None)
+    files = tuple(Path(path).resolve() for path in (weights, second) if path is not None)
     changed = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
     with _loading:
-        return _load(files, changed, device).at(natural)
+        return _load(files, changed, device, natural)
 
 
 @lru_cache(maxsize=4)
-def _load(files: tuple[Path, ...], changed: tuple[int, ...], device: torch.device) -> Dial:
+def _load(files: tuple[Path, ...], changed: tuple[int, ...], device: torch.device, natural: float) -> Network:
     del changed  # only a key of the cache
-    return load_dial(files[0], files[1] if len(files) > 1 else None, device=device)
+    return load_dial(files[0], files[1] if natural else None, device=device).at(natural)
 
 
 def _by_array(image: Image.Image, enlarge: Callable[[np.ndarray], np.ndarray]) -> Image.Image:

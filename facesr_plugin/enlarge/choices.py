@@ -22,7 +22,7 @@ def second_stage(weights: str | Path, natural_weights: str | Path | None) -> Pat
     """
     if natural_weights is not None:
         return Path(natural_weights)
-    return NATURAL_WEIGHTS if Path(weights) == DEFAULT_WEIGHTS else None
+    return NATURAL_WEIGHTS if Path(weights).resolve() == DEFAULT_WEIGHTS else None
 
 
 def is_device(name: str) -> bool:

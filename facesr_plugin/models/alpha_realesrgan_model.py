@@ -119,7 +119,7 @@ class AlphaRealESRGANModel(AlphaRealESRNetModel):
         if chosen.any():
             share = part.weight[chosen].sum() / degraded if degraded else part.weight.new_zeros(())
             yield pred[chosen], part.gt[chosen], share
-        elif self.cri_pix.forward_mode == 'sampled' or (self.max_error and not part.is_clean.all()):
+        elif (self.max_error and not part.is_clean.all()) or self.cri_pix.forward_mode == 'sampled':
             yield pred, part.gt, part.weight.new_zeros(())
 
     def _adversarial(self, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory of freed tensors on the CPU for its next ones, where the C library is glibc.
 
     Otherwise each large tensor is mapped anew, and the system clears all its pages: a third of the time of enlarging
-    a large picture and a tenth to a fifth of that of a training step.
+    a large picture, and up to a fifth of that of a training step.
 
     Source: mallopt(3) of the Linux manual.
     """
