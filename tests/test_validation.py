@@ -100,7 +100,7 @@ def test_without_hr_only_what_needs_none_is_measured():
 
 @pytest.mark.parametrize('side', [24, 48])
 def test_niqe_has_no_value_of_small_or_flat_images(side, caplog, monkeypatch):
-    """BasicSR ends in a traceback of the linear algebra."""
+    """BasicSR ends in a traceback of the linear algebra; and one of them does not take the others their mean."""
     lone = {**pair(), 'lq': torch.full((1, 3, side, side), 0.5)}
     metrics = STANDARD_METRICS | {'niqe': {'type': 'calculate_niqe', 'crop_border': 0}}
     with pytest.raises(np.linalg.LinAlgError):
@@ -112,7 +112,13 @@ def test_niqe_has_no_value_of_small_or_flat_images(side, caplog, monkeypatch):
         scores = evaluate({'params': nn.Upsample(scale_factor=4)}, [lone, lone], 4, metrics, CPU)
     assert math.isnan(scores['params'].metrics['niqe'])
     (line,) = {record.message for record in caplog.records}
-    assert line.startswith(f'calculate_niqe has no value of an image of {4 * side}x{4 * side} px')
+    assert line == f'{lone["lq_path"][0]}: calculate_niqe has no value: two squares of 96 px that are not flat expected'
+    rich = {**lone, 'lq': torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))}
+    alone, among = (
+        evaluate({'params': nn.Upsample(scale_factor=4)}, pairs, 4, metrics, CPU)['params'].metrics['niqe']
+        for pairs in ([rich], [lone, rich, lone])
+    )
+    assert among == alone > 0, 'the mean is that of the images that have a value'
 
 
 @pytest.mark.parametrize('here', [0, 1])

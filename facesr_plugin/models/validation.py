@@ -34,7 +34,7 @@ class Scores:
     """Averages over a validation set.
 
     Attributes:
-        metrics: By name, e.g. `psnr` in dB.
+        metrics: By name, e.g. `psnr` in dB; of the images that have a value, NaN where none has.
         loss: Mean absolute error of the unrounded output, images in [0, 1].
         residual: Mean distance between the output and bilinear upsampling, 8-bit grey levels, but for a constant
             colour, which is all that the last layer's bias can add when the rest of the residual path is zero.
@@ -75,6 +75,7 @@ def evaluate(
         UserError: A pair's sizes do not match.
     """
     scores = {name: Scores(dict.fromkeys(metrics, 0.0)) for name in networks}
+    valued = {name: dict.fromkeys(metrics, 0) for name in networks}  # how many images have a value of each metric
     alone = {name: options for name, options in metrics.items() if not needs_hr(options)}
     count = measured = 0
     for pair in pairs:
@@ -96,14 +97,20 @@ def evaluate(
                 on_image(name, path, image)
             data = {'img': image} if gt is None else {'img': image, 'img2': tensor2img(gt)}
             for metric, options in (alone if gt is None else metrics).items():
-                score.metrics[metric] += ssim(**data) if options == STANDARD_METRICS['ssim'] else measure(data, options)
-    for score in scores.values():
-        totals = torch.tensor(
-            [count, measured, score.residual, score.loss, *score.metrics.values()], dtype=torch.float64
-        )
-        count_all, measured_all, *sums = sum_over_processes(totals, device).tolist()
-        score.residual, score.loss, *values = (total / count_all for total in sums)
-        score.metrics = dict(zip(metrics, values, strict=True))
+                value = ssim(**data) if options == STANDARD_METRICS['ssim'] else measure(data, options, path)
+                if not math.isnan(value):
+                    score.metrics[metric] += value
+                    valued[name][metric] += 1
+    for name, score in scores.items():
+        totals = [count, measured, score.residual, score.loss, *score.metrics.values(), *valued[name].values()]
+        count_all, measured_all, residual, loss, *sums = sum_over_processes(
+            torch.tensor(totals, dtype=torch.float64), device
+        ).tolist()
+        score.residual, score.loss = residual / count_all, loss / count_all
+        score.metrics = {
+            metric: total / number if number else math.nan
+            for metric, total, number in zip(metrics, sums, sums[len(metrics) :], strict=False)
+        }
         if not measured_all:
             score.metrics = {name: score.metrics[name] for name in alone}
     return scores
@@ -114,27 +121,32 @@ def needs_hr(options: dict[str, Any]) -> bool:
     return 'img2' in inspect.signature(METRIC_REGISTRY.get(options['type'])).parameters
 
 
-def measure(data: dict[str, np.ndarray], options: dict[str, Any]) -> float:
+def measure(data: dict[str, np.ndarray], options: dict[str, Any], path: str = 'an image') -> float:
     """Compute a metric of BasicSR; NaN, and a warning, where it has no value.
 
-    NIQE has none of a flat image, nor of one with less than two squares of 96 px.
+    NIQE has none of a flat image, nor of one with less than two squares of 96 px; identity needs a face.
 
     Args:
         data: `img`, uint8 BGR (H, W, 3), and `img2` where the metric compares.
         options: Its `type`, and what else it takes.
+        path: Whose image, for the warning.
     """
     try:
-        return float(calculate_metric(data, options))
+        value = float(calculate_metric(data, options))
     except np.linalg.LinAlgError:
-        _warn_of_no_value(options['type'], 'x'.join(map(str, data['img'].shape[1::-1])))
-        return math.nan
+        value = math.nan
+    if math.isnan(value):
+        _warn_of_no_value(options['type'], path)
+    return value
 
 
 @lru_cache
-def _warn_of_no_value(metric: str, size: str) -> None:
-    get_root_logger().warning(
-        f'{metric} has no value of an image of {size} px: too small for it (NIQE: two squares of 96 px), or flat'
-    )
+def _warn_of_no_value(metric: str, path: str) -> None:
+    why = {
+        'calculate_niqe': ': two squares of 96 px that are not flat expected',
+        'calculate_identity': ': a face expected in the HR image',
+    }
+    get_root_logger().warning(f'{path}: {metric} has no value{why.get(metric, "")}')
 
 
 def ssim(img: np.ndarray, img2: np.ndarray) -> float:
