@@ -160,9 +160,10 @@ def download(page: Page, number: int, folder: Path) -> Path:
     return target
 
 
-def position(page: Page) -> int:
-    """Return where the line between before and after is, % of the picture's frame."""
-    return int(page.locator('#slider [role=slider]').get_attribute('aria-valuenow'))
+def wait_for_line(page: Page, low: int, high: int) -> None:
+    """Wait for the line between before and after, % of the picture's frame; until the picture has loaded it is at 0."""
+    at = "Number(document.querySelector('#slider [role=slider]')?.getAttribute('aria-valuenow'))"
+    page.wait_for_function(f'([low, high]) => low <= {at} && {at} <= high', arg=[low, high], timeout=SOON)
 
 
 def fits(page: Page) -> bool:
@@ -210,22 +211,22 @@ def test_before_and_after(open_page, pictures):
     shown = page.locator('#slider img')
     expect(shown).to_have_count(2, timeout=SOON)
     assert page.evaluate(f'Promise.all(({sizes})([...document.querySelectorAll("#slider img")]))') == [[320, 384]] * 2
-    assert position(page) == 50
+    wait_for_line(page, 50, 50)
     line = page.locator('#slider [role=slider]')
     line.focus()
     for key, expected in (('ArrowRight', 52), ('ArrowLeft', 50), ('PageUp', 70)):
         page.keyboard.press(key)
-        expect(line).to_have_attribute('aria-valuenow', str(expected))
+        wait_for_line(page, expected, expected)
     page.keyboard.press('Home')
-    assert position(page) < 35
+    wait_for_line(page, 0, 34)
     page.keyboard.press('End')
-    assert position(page) > 65
+    wait_for_line(page, 66, 100)
     box = line.bounding_box()
     page.mouse.move(box['x'] + box['width'] / 2, box['y'] + box['height'] / 2)
     page.mouse.down()
     page.mouse.move(*(lambda b: (b['x'] + 0.4 * b['width'], b['y'] + 200))(page.locator('#slider').bounding_box()))
     page.mouse.up()
-    assert 35 < position(page) < 45
+    wait_for_line(page, 36, 44)
     page.locator('#shown input').focus()
     for key in ('ArrowDown', 'Enter'):
         page.keyboard.press(key)
@@ -333,8 +334,9 @@ def test_keys_alone(open_page, pictures, tmp_path):
     page.keyboard.press('Enter')
     expect(page.locator('#status [role=status]')).to_have_text('1 of 1 done', timeout=SOON)
     tab_to('#slider [role=slider]')
+    wait_for_line(page, 50, 50)
     page.keyboard.press('ArrowRight')
-    assert position(page) == 52
+    wait_for_line(page, 52, 52)
     assert enter('#results a', page.expect_download).suggested_filename == 'turned_x4.jpg'
 
 
