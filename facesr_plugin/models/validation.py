@@ -5,7 +5,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import cv2
@@ -107,9 +107,10 @@ def evaluate(
             torch.tensor(totals, dtype=torch.float64), device
         ).tolist()
         score.residual, score.loss = residual / count_all, loss / count_all
+        totals, numbers = sums[: len(metrics)], sums[len(metrics) :]
         score.metrics = {
             metric: total / number if number else math.nan
-            for metric, total, number in zip(metrics, sums, sums[len(metrics) :], strict=False)
+            for metric, total, number in zip(metrics, totals, numbers, strict=True)
         }
         if not measured_all:
             score.metrics = {name: score.metrics[name] for name in alone}
@@ -140,7 +141,7 @@ def measure(data: dict[str, np.ndarray], options: dict[str, Any], path: str = 'a
     return value
 
 
-@lru_cache
+@cache
 def _warn_of_no_value(metric: str, path: str) -> None:
     why = {
         'calculate_niqe': ': two squares of 96 px that are not flat expected',
